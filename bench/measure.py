@@ -1,8 +1,8 @@
 """Paired, interleaved measurements and the figure that is drawn from them.
 
-A machine drifts: its caches warm, its clock changes, other work comes and goes. So two candidates are never measured one
-after the other but in the order A B B A A B B A, each pair gives one ratio a / b, and the figure is the median of those
-ratios with an interval got by drawing the pairs again with replacement.
+A machine drifts: its caches warm, its clock changes, other work comes and goes. So two candidates are never measured
+one after the other but in the order A B B A A B B A, each pair gives one ratio a / b, and the figure is the median of
+those ratios with an interval got by drawing the pairs again with replacement.
 """
 
 import json
@@ -68,7 +68,7 @@ def paired(a: Callable[[], float], b: Callable[[], float], pairs: int, *, warmup
 
 
 def ratio_of(a: Sequence[float], b: Sequence[float]) -> Ratio:
-    """The samples, taken as pairs in their order, have become a ratio with its 95 % interval; the draw is repeatable."""
+    """The samples, taken as pairs in their order, have become a ratio with its 95 % interval; repeatable."""
     if min(*a, *b) <= 0:
         raise ValueError("a measure must be above zero")
     ratios = [one / other for one, other in zip(a, b, strict=True)]
@@ -79,7 +79,7 @@ def ratio_of(a: Sequence[float], b: Sequence[float]) -> Ratio:
 
 
 def at_most(name: str, ratio: Ratio, target: float, detail: dict[str, Any] | None = None) -> Result:
-    """The ratio has become a result that is met when its median is at most `target`; the samples' medians are in `detail`."""
+    """The ratio has become a result, met when its median is at most `target`; `detail` has the samples' medians."""
     medians = {"a_median": round(statistics.median(ratio.a), 4), "b_median": round(statistics.median(ratio.b), 4)}
     return Result(
         name=name,
