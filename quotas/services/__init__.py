@@ -1,1 +1,1 @@
-"""."""
+"""Use cases: each function is one use case and one transaction."""

@@ -1,0 +1,35 @@
+"""The port: what the product asks of a backend. `local.py` and `docker.py` stand behind it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from quotas.domain.launch import Launch, Seen
+
+
+class BackendAway(Exception):  # noqa: N818 - it says where the backend is
+    """The backend does not answer (refused, timed out, HTTP 5xx). Nothing may be concluded about its runs."""
+
+
+class Backend(Protocol):
+    """Every call ends within `call_seconds` or raises BackendAway."""
+
+    name: str
+
+    def list_runs(self) -> list[Seen]:
+        """Return every run that has a process or container here, running or ended and not yet removed."""
+
+    def inspect(self, run_id: str) -> Seen | None:
+        """Return what is known of the run, or None when there is nothing here with its UUID."""
+
+    def launch(self, launch: Launch) -> Seen:
+        """Start it, detached from the caller; a second call with the same run UUID returns the first one's."""
+
+    def stop(self, run_id: str, grace_seconds: int) -> None:
+        """After the call nothing of the run is running; SIGTERM first, SIGKILL after the grace. Ended ones are left."""
+
+    def remove(self, run_id: str) -> None:
+        """Forget an ended run: its container or record is gone. A running one is not touched (raises ValueError)."""
+
+    def log(self, run_id: str, limit_bytes: int) -> str:
+        """Return the last `limit_bytes` of what the run printed, or an empty string."""

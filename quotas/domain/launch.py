@@ -1,0 +1,50 @@
+"""What is launched for a run, in words that every backend understands, and what is seen of it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from quotas.domain.profiles import Profile
+from quotas.domain.runs import RunKind
+
+RUN_LABEL = "mudeung.run"
+"""The container label with the run's UUID. Only the platform writes it; a user's own labels are never read."""
+RUN_VARIABLE = "MUDEUNG_RUN"
+"""The environment variable with the same, by which the local backend knows its processes."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One process or container to start: `command` in `folder` with `environment`, for run `run_id`.
+
+    `project_folder` is the host's folder of the project's files: the working tree of the local backend, and mounted
+    at ``/home/jovyan/project`` in a container. `attach_devices` is False on a simulated pool.
+    """
+
+    run_id: str
+    kind: RunKind
+    person: str
+    project: str
+    profile: Profile
+    command: tuple[str, ...]
+    project_folder: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    attach_devices: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a backend knows of a run. Instants are seconds UTC with fractions, from the backend itself, not from a door.
+
+    `exit_code` and `finished_at` are None while it runs; `started_at` is None when it never came to run.
+    `finished_at` may be None for an ended one whose end nobody recorded.
+    """
+
+    run_id: str
+    running: bool
+    ref: str
+    started_at: float | None = None
+    finished_at: float | None = None
+    exit_code: int | None = None
+    out_of_memory: bool = False

@@ -1,0 +1,103 @@
+"""Double entry: each transfer moves one positive amount between two accounts of one asset.
+
+====================  ==============================================
+event                 debit → credit
+====================  ==============================================
+grant                 issuance → available
+hold, extend          available → held
+settle                held → spent, and the rest held → available
+overrun               overrun → spent (the operator bears it)
+refund                spent → available, or → expired after the end
+end of the award      available → expired
+====================  ==============================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from quotas.domain.units import amount
+
+COMPUTE = "compute"
+"""The asset in GFLOPS·s at the programme's reference precision."""
+
+
+class AccountKind(StrEnum):
+    """Issuance and overrun belong to the programme and may go negative; the others to one allocation and never do."""
+
+    ISSUANCE = "issuance"
+    OVERRUN = "overrun"
+    AVAILABLE = "available"
+    HELD = "held"
+    SPENT = "spent"
+    EXPIRED = "expired"
+
+
+MAY_GO_NEGATIVE = frozenset({AccountKind.ISSUANCE, AccountKind.OVERRUN})
+OF_AN_ALLOCATION = (AccountKind.AVAILABLE, AccountKind.HELD, AccountKind.SPENT, AccountKind.EXPIRED)
+
+
+class TransferKind(StrEnum):
+    """The event that a transfer records."""
+
+    GRANT = "grant"
+    HOLD = "hold"
+    EXTEND = "extend"
+    CHARGE = "charge"
+    RELEASE = "release"
+    OVERRUN = "overrun"
+    REFUND = "refund"
+    EXPIRE = "expire"
+
+
+SIDES: dict[TransferKind, tuple[AccountKind, AccountKind]] = {
+    TransferKind.GRANT: (AccountKind.ISSUANCE, AccountKind.AVAILABLE),
+    TransferKind.HOLD: (AccountKind.AVAILABLE, AccountKind.HELD),
+    TransferKind.EXTEND: (AccountKind.AVAILABLE, AccountKind.HELD),
+    TransferKind.CHARGE: (AccountKind.HELD, AccountKind.SPENT),
+    TransferKind.RELEASE: (AccountKind.HELD, AccountKind.AVAILABLE),
+    TransferKind.OVERRUN: (AccountKind.OVERRUN, AccountKind.SPENT),
+    TransferKind.REFUND: (AccountKind.SPENT, AccountKind.AVAILABLE),
+    TransferKind.EXPIRE: (AccountKind.AVAILABLE, AccountKind.EXPIRED),
+}
+
+
+@dataclass(frozen=True)
+class Posting:
+    """One transfer to be written for an allocation. `key` is its identity: the same key is never written twice."""
+
+    key: str
+    kind: TransferKind
+    amount: int
+
+    def __post_init__(self) -> None:
+        amount("amount", self.amount)
+
+    @property
+    def sides(self) -> tuple[AccountKind, AccountKind]:
+        return SIDES[self.kind]
+
+
+def settle(run_id: str, held: int, charge: int) -> list[Posting]:
+    """Return the postings that turn a hold of `held` into a charge of `charge` (GFLOPS·s, both; a charge of 0 voids).
+
+    What was used beyond the hold is a posting of its own, from the operator's overrun account; it is never clamped.
+    """
+    from_hold = min(held, charge)
+    parts = (
+        (f"{run_id}:charge", TransferKind.CHARGE, from_hold),
+        (f"{run_id}:release", TransferKind.RELEASE, held - from_hold),
+        (f"{run_id}:overrun", TransferKind.OVERRUN, charge - from_hold),
+    )
+    return [Posting(key, kind, number) for key, kind, number in parts if number > 0]
+
+
+def replay(transfers: Iterable[tuple[int, int, int]]) -> Mapping[int, int]:
+    """Fold (debit account, credit account, amount) rows into balances: credits minus debits, by account."""
+    balances: dict[int, int] = {}
+    for debit, credit, number in transfers:
+        balances[debit] = balances.get(debit, 0) - number
+        balances[credit] = balances.get(credit, 0) + number
+    return balances

@@ -1,0 +1,232 @@
+"""Every refusal of a start, in one table: code, HTTP status, message and what to do next, in Korean and English.
+
+Messages are format strings over the numbers of the refusal, written already as people read them (units and zone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """The stable name of a reason to refuse; also the `reason` label of the hub's metrics."""
+
+    PERSON_UNKNOWN = "person_unknown"
+    PROJECT_UNKNOWN = "project_unknown"
+    NOT_A_MEMBER = "not_a_member"
+    ROLE_MAY_NOT = "role_may_not"
+    PROJECT_NOT_APPROVED = "project_not_approved"
+    PROJECT_ENDED = "project_ended"
+    AWARD_NOT_STARTED = "award_not_started"
+    AWARD_ENDED = "award_ended"
+    PROFILE_UNKNOWN = "profile_unknown"
+    PROFILE_NOT_OFFERED = "profile_not_offered"
+    PROFILE_UNRATED = "profile_unrated"
+    IMAGE_MISSING = "image_missing"
+    DEVICE_NOT_ATTACHABLE = "device_not_attachable"
+    ALREADY_RUNNING = "already_running"
+    CEILING = "ceiling"
+    POOL_FULL = "pool_full"
+    BUDGET_SHORT = "budget_short"
+    LEDGER_AWAY = "ledger_away"
+    DEFAULT_SERVER_OFF = "default_server_off"
+    FORM_INVALID = "form_invalid"
+    LINK_MAY_NOT_START = "link_may_not_start"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One row of the table."""
+
+    status: int
+    message_en: str
+    message_ko: str
+    next_en: str
+    next_ko: str
+
+
+TABLE: dict[Code, Explanation] = {
+    Code.PERSON_UNKNOWN: Explanation(
+        403,
+        "{person} is not registered with the centre.",
+        "{person}: 센터에 등록되지 않은 사용자입니다.",
+        "Ask your PI to have you registered.",
+        "연구책임자에게 사용자 등록을 요청하세요.",
+    ),
+    Code.PROJECT_UNKNOWN: Explanation(
+        404,
+        "There is no project {project}.",
+        "과제 {project}이(가) 없습니다.",
+        "Choose one of your projects on the start page.",
+        "시작 페이지에서 본인의 과제를 선택하세요.",
+    ),
+    Code.NOT_A_MEMBER: Explanation(
+        403,
+        "{person} is not a member of {project}.",
+        "{person}: {project} 과제의 구성원이 아닙니다.",
+        "Ask the project's PI to add you.",
+        "과제의 연구책임자에게 구성원 추가를 요청하세요.",
+    ),
+    Code.ROLE_MAY_NOT: Explanation(
+        403,
+        "The role {role} may not do this in {project}.",
+        "{project} 과제에서 {role} 역할로는 할 수 없습니다.",
+        "Ask the project's PI.",
+        "과제의 연구책임자에게 문의하세요.",
+    ),
+    Code.PROJECT_NOT_APPROVED: Explanation(
+        403,
+        "The project {project} is not approved (state: {state}).",
+        "{project} 과제는 승인되지 않았습니다 (상태: {state}).",
+        "Wait for the decision, or ask the reviewer.",
+        "심사 결과를 기다리거나 심사 담당자에게 문의하세요.",
+    ),
+    Code.PROJECT_ENDED: Explanation(
+        403,
+        "The project {project} has ended.",
+        "{project} 과제는 종료되었습니다.",
+        "Apply for a new project, or use another one.",
+        "새 과제를 신청하거나 다른 과제를 사용하세요.",
+    ),
+    Code.AWARD_NOT_STARTED: Explanation(
+        403,
+        "The award of {project} starts at {starts_at}.",
+        "{project} 과제의 배정은 {starts_at}에 시작됩니다.",
+        "Start then.",
+        "그 이후에 시작하세요.",
+    ),
+    Code.AWARD_ENDED: Explanation(
+        403,
+        "The award of {project} ended at {ends_at}.",
+        "{project} 과제의 배정은 {ends_at}에 종료되었습니다.",
+        "The PI can apply for a renewal.",
+        "연구책임자가 연장을 신청할 수 있습니다.",
+    ),
+    Code.PROFILE_UNKNOWN: Explanation(
+        404,
+        "There is no profile {profile}.",
+        "프로필 {profile}이(가) 없습니다.",
+        "Choose a profile on the start page.",
+        "시작 페이지에서 프로필을 선택하세요.",
+    ),
+    Code.PROFILE_NOT_OFFERED: Explanation(
+        403,
+        "The project {project} may not use the profile {profile}.",
+        "{project} 과제는 {profile} 프로필을 사용할 수 없습니다.",
+        "Ask the operator to offer it to the project.",
+        "운영자에게 프로필 제공을 요청하세요.",
+    ),
+    Code.PROFILE_UNRATED: Explanation(
+        409,
+        "The profile {profile} has no published rate.",
+        "{profile} 프로필에 공시된 요율이 없습니다.",
+        "The operator must publish a rate card that has it.",
+        "운영자가 요율표를 공시해야 합니다.",
+    ),
+    Code.IMAGE_MISSING: Explanation(
+        409,
+        "The image {image} of the profile {profile} is not on this machine.",
+        "{profile} 프로필의 이미지 {image}이(가) 이 장비에 없습니다.",
+        "The operator must build or load it.",
+        "운영자가 이미지를 준비해야 합니다.",
+    ),
+    Code.DEVICE_NOT_ATTACHABLE: Explanation(
+        409,
+        "The backend {backend} cannot attach the device {device} of the profile {profile}.",
+        "{backend} 백엔드는 {profile} 프로필의 장치 {device}을(를) 연결할 수 없습니다.",
+        "Choose a profile without a device, or ask the operator.",
+        "장치가 없는 프로필을 선택하거나 운영자에게 문의하세요.",
+    ),
+    Code.ALREADY_RUNNING: Explanation(
+        409,
+        "A server of {person} on {project} is already open (run {run}).",
+        "{project} 과제에서 {person}의 서버가 이미 열려 있습니다 (실행 {run}).",
+        "Open it, or stop it first.",
+        "열린 서버를 사용하거나 먼저 중지하세요.",
+    ),
+    Code.CEILING: Explanation(
+        409,
+        "{profile} needs {needed}; the award of {project} allows {ceiling} at once and {in_use} is in use.",
+        "{profile} 사용에 {needed} 필요, {project} 과제의 동시 한도 {ceiling} 중 {in_use} 사용 중입니다.",
+        "Stop a running server, or choose a smaller profile.",
+        "실행 중인 서버를 중지하거나 더 작은 프로필을 선택하세요.",
+    ),
+    Code.POOL_FULL: Explanation(
+        409,
+        "All {healthy} healthy {device} are in use ({in_use} of {healthy}; {profile} needs {needed}).",
+        "정상 상태의 {device} {healthy}대 중 {in_use}대 사용 중이며, {profile} 프로필은 {needed}대가 필요합니다.",
+        "Try again later, or choose another profile.",
+        "잠시 후 다시 시도하거나 다른 프로필을 선택하세요.",
+    ),
+    Code.BUDGET_SHORT: Explanation(
+        402,
+        "{project} has {available} left; {profile} for at least {minimum} needs {needed}.",
+        "{project} 과제의 잔여량: {available}. {profile} 프로필의 최소 사용({minimum})에 필요: {needed}.",
+        "Choose a smaller profile, or ask the PI for a supplement.",
+        "더 작은 프로필을 선택하거나 연구책임자에게 추가 배정을 요청하세요.",
+    ),
+    Code.LEDGER_AWAY: Explanation(
+        503,
+        "The ledger does not answer; nothing is started without it.",
+        "원장이 응답하지 않아 시작할 수 없습니다.",
+        "Try again in a minute; running servers go on.",
+        "1분 후 다시 시도하세요. 실행 중인 서버는 유지됩니다.",
+    ),
+    Code.DEFAULT_SERVER_OFF: Explanation(
+        400,
+        "A server belongs to a project; there is no server without one.",
+        "서버는 과제에 속합니다. 과제 없이는 시작할 수 없습니다.",
+        "Choose a project on the start page.",
+        "시작 페이지에서 과제를 선택하세요.",
+    ),
+    Code.FORM_INVALID: Explanation(
+        400,
+        "The field {field} {problem_en}.",
+        "입력 항목 {field}: {problem_ko}.",
+        "Use the start page.",
+        "시작 페이지를 사용하세요.",
+    ),
+    Code.LINK_MAY_NOT_START: Explanation(
+        405,
+        "A link cannot start a server, as starting spends the project's allocation.",
+        "서버 시작은 과제의 배정량을 사용하므로 링크로는 시작할 수 없습니다.",
+        "Press Start on this page.",
+        "이 페이지에서 시작을 누르세요.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A start is refused: which rule, with its numbers, and what would fit instead.
+
+    `earliest_at` is the first instant (seconds UTC) at which this rule would let it pass, where that is known;
+    `fits_now` the code of the largest cheaper profile that the same person could start on the same project now.
+    """
+
+    code: Code
+    numbers: Mapping[str, str | int] = field(default_factory=dict)
+    earliest_at: int | None = None
+    fits_now: str | None = None
+
+    @property
+    def status(self) -> int:
+        return TABLE[self.code].status
+
+    def message(self, language: str) -> str:
+        """Return what was refused and why, with its numbers."""
+        row = TABLE[self.code]
+        return (row.message_ko if language == "ko" else row.message_en).format_map(dict(self.numbers))
+
+    def next_step(self, language: str) -> str:
+        """Return what the person can do now."""
+        row = TABLE[self.code]
+        text = row.next_ko if language == "ko" else row.next_en
+        if self.fits_now:
+            text += f" 지금 가능한 프로필: {self.fits_now}." if language == "ko" else f" Fits now: {self.fits_now}."
+        return text
+
+    def sentence(self, language: str) -> str:
+        return f"{self.message(language)} {self.next_step(language)}"

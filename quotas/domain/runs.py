@@ -1,0 +1,128 @@
+"""A run: one server or one batch execution, from its hold to its charge."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RunKind(StrEnum):
+    """What a run is."""
+
+    NOTEBOOK = "notebook"
+    BATCH = "batch"
+
+
+class RunState(StrEnum):
+    """Where a run is between its hold and its charge."""
+
+    HELD = "held"
+    RUNNING = "running"
+    SETTLED = "settled"
+
+
+ALLOWED_CHANGES: dict[RunState, frozenset[RunState]] = {
+    RunState.HELD: frozenset({RunState.RUNNING, RunState.SETTLED}),
+    RunState.RUNNING: frozenset({RunState.SETTLED}),
+    RunState.SETTLED: frozenset(),
+}
+
+
+class HoldState(StrEnum):
+    """`posted`: charged; `voided`: released without a charge, as nothing ran."""
+
+    OPEN = "open"
+    POSTED = "posted"
+    VOIDED = "voided"
+
+
+class Outcome(StrEnum):
+    """Why a run ended."""
+
+    STOPPED = "stopped"
+    """By its person, or by an operator."""
+    EXITED = "exited"
+    """By itself."""
+    FAILED_TO_START = "failed_to_start"
+    LIMIT = "limit"
+    """Its hold could not be extended."""
+    REVOKED = "revoked"
+    """Its person or project lost the right to run."""
+    STRAY = "stray"
+    """Found running without a door that knows it, after a crash."""
+    LOST = "lost"
+    """Gone from its backend without an end time; charged until it was last seen."""
+
+
+class Limit(StrEnum):
+    """What binds the time that a run has left."""
+
+    WINDOW = "window"
+    BUDGET = "budget"
+    AWARD_END = "award_end"
+    TIMEOUT = "timeout"
+    RIGHTS = "rights"
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Lengths of the rolling hold, in seconds.
+
+    A notebook's hold covers `hold` + `stop_margin`; it is extended when less than `extend_below` is left of it. When
+    it cannot be, the person is warned and the server is stopped `stop_margin` before its end. A first hold that
+    would cover less than `minimum` is refused.
+    """
+
+    hold: int = 1800
+    stop_margin: int = 120
+    extend_below: int = 1320
+    minimum: int = 600
+
+
+@dataclass(frozen=True)
+class Hold:
+    """An open hold as the store has it: `gflops` pinned at `card_version`, paid up to `until_at` (seconds UTC)."""
+
+    run_id: str
+    allocation_id: int
+    card_version: int
+    gflops: int
+    amount: int
+    opened_at: int
+    until_at: int
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """How long a run may go on as things stand, and which limit binds. `seconds` may be 0, never negative."""
+
+    seconds: int
+    limit: Limit
+
+
+def time_left(until_at: int, award_ends_at: int, available: int, gflops: int, now: int) -> TimeLeft:
+    """Return how long a rolling hold can still reach: its window plus what the balance buys, up to the award's end.
+
+    `available` is the project's balance in GFLOPS·s, that nobody else is assumed to spend.
+    """
+    by_budget = until_at + available // gflops
+    if award_ends_at <= by_budget:
+        return TimeLeft(max(award_ends_at - now, 0), Limit.AWARD_END)
+    return TimeLeft(max(by_budget - now, 0), Limit.BUDGET)
+
+
+def new_run_id() -> str:
+    """Return a UUID version 7 (RFC 9562): milliseconds come first, so that new runs are neighbours on disk."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = secrets.randbits(74)
+    value = (milliseconds << 80) | (7 << 76) | ((random >> 62) << 64) | (2 << 62) | (random & ((1 << 62) - 1))
+    return str(uuid.UUID(int=value))
+
+
+def charged_seconds(started_at: float, finished_at: float) -> int:
+    """Return the whole seconds to charge: the difference rounded up, at least 1. The one rounding of a run's time."""
+    whole = int(-(-(finished_at - started_at) // 1))
+    return max(whole, 1)
