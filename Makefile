@@ -1,0 +1,64 @@
+# Everything that a person does with this folder. `make` alone lists it.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+PYTHON_BIN := .venv/bin
+
+HOME_DIR ?= home
+BACKEND ?= local
+PORT ?=
+BASE ?= python:3.12-slim
+IMAGE ?= mudeung/notebook:latest
+ARGS ?=
+UV_VERSION := 0.13
+
+# A lock names versions and hashes for every system and Python from 3.11 on, and no package index.
+COMPILE = $(PYTHON_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header $(ARGS)
+
+.PHONY: help setup run demo test lint bench image lock clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Variables: BACKEND=$(BACKEND) (or docker), PORT=, HOME_DIR=$(HOME_DIR), BASE=$(BASE), ARGS="
+
+setup: ## Set up .venv and the proxy, as the targets below do themselves
+	@scripts/setup
+
+run: setup ## Start the platform (HOME_DIR, PORT, BACKEND)
+	@$(ensure_image)
+	@$(PYTHON_BIN)/mudeung up --home $(HOME_DIR) --backend $(BACKEND) $(if $(PORT),--port $(PORT)) $(ARGS)
+
+demo: setup ## Show the whole round on this machine, and clean up after it (BACKEND)
+	@$(ensure_image)
+	@$(PYTHON_BIN)/mudeung demo --backend $(BACKEND) $(ARGS)
+
+test: setup ## Run the tests (ARGS="-k word" for some of them)
+	@$(PYTHON_BIN)/pytest $(ARGS)
+
+lint: setup ## Check style, types and layers
+	$(PYTHON_BIN)/ruff check
+	$(PYTHON_BIN)/ruff format --check
+	$(PYTHON_BIN)/mypy
+	$(PYTHON_BIN)/lint-imports
+
+bench: setup ## Measure the figures that the project promises
+	@$(PYTHON_BIN)/python -m bench $(ARGS)
+
+image: ## Build the notebook image (BASE: the image it stands on)
+	docker build --file images/notebook/Dockerfile --build-arg BASE=$(BASE) --tag $(IMAGE) $(ARGS) .
+
+lock: setup ## Compile the lock files anew (ARGS=--upgrade takes newer versions)
+	@$(PYTHON_BIN)/python -m pip --disable-pip-version-check install --quiet 'uv~=$(UV_VERSION)'
+	$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
+	$(COMPILE) --group node --output-file requirements-node.lock
+	$(COMPILE) --output-file images/notebook/requirements.lock images/notebook/requirements.in
+	npm install --package-lock-only --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved
+
+clean: ## Remove what setup and the tools made; home folders and images stay
+	rm -rf .venv node_modules build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Servers in containers need the image; one that is there is taken as it is.
+ensure_image = if [ "$(BACKEND)" = docker ]; then \
+	docker image inspect $(IMAGE) >/dev/null 2>&1 || $(MAKE) image ARGS=; fi
