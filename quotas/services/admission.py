@@ -1,0 +1,319 @@
+"""Reserve, extend and settle: the only writers of holds. Each is one transaction and may be repeated safely."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from quotas.domain import ledger
+from quotas.domain.admission import Admitted, Decision, Request, decide
+from quotas.domain.ledger import Posting, TransferKind
+from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
+from quotas.domain.projects import ProjectState
+from quotas.domain.refusals import Code, Refused
+from quotas.domain.runs import HoldState, Limit, Outcome, RunKind, Windows, charged_seconds
+from quotas.domain.units import LARGEST, show_instant
+from quotas.store import admission as store
+from quotas.store import audit, notices
+from quotas.store import ledger as ledger_store
+from quotas.store import runs as runs_store
+from quotas.store.database import Conflict, Database, DatabaseAway, Row, Transaction
+
+ATTEMPTS = 5
+"""How often a decision is taken again when another one took its balance first; then the ledger counts as away."""
+
+
+class _Raced(Exception):  # noqa: N818 - named for what happened
+    """Another transaction changed what the decision had read; nothing of this one is kept."""
+
+
+def reserve(database: Database, request: Request, now: int, windows: Windows) -> Decision:
+    """The request is decided; when admitted, its run and hold are committed and the amount is held.
+
+    The same `request.run_id` again returns the first answer. `Refused(LEDGER_AWAY)` means that nothing was held.
+    A refusal leaves an audit event.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            with database.write() as transaction:
+                return _reserve(transaction, request, now, windows)
+        except (Conflict, _Raced, ledger_store.BalanceShort):
+            with database.read() as transaction:
+                stored = runs_store.one(transaction, request.run_id)
+            if stored is not None:
+                return _stored_admission(stored)
+        except DatabaseAway:
+            break
+    return Refused(Code.LEDGER_AWAY)
+
+
+def _reserve(transaction: Transaction, request: Request, now: int, windows: Windows) -> Decision:
+    situation, keys = store.read_situation(transaction, request, now)
+    if situation.open_run == request.run_id:
+        raise _Raced
+    decision = decide(request, situation, now, windows)
+    if isinstance(decision, Refused):
+        detail = {"code": decision.code.value, "profile": request.profile[:80], "kind": request.kind.value}
+        audit.record(transaction, now, request.person, "start refused", request.project, detail)
+        return decision
+    run = request.run_id
+    transaction.run(
+        store.INSERT_RUN,
+        id=run,
+        kind=request.kind.value,
+        person_id=keys.person_id,
+        project_id=keys.project_id,
+        profile_id=keys.profile_id,
+        door=request.door,
+        requested_at=now,
+    )
+    transaction.run(
+        store.INSERT_HOLD,
+        run_id=run,
+        allocation_id=decision.allocation_id,
+        pool_id=decision.pool_id,
+        device_model=decision.device_model,
+        device_count=decision.device_count,
+        card_version=decision.card_version,
+        gflops=decision.gflops,
+        amount=decision.amount,
+        opened_at=decision.opened_at,
+        until_at=decision.until_at,
+    )
+    _take(transaction, decision, now)
+    posting = Posting(f"{run}:hold", TransferKind.HOLD, decision.amount)
+    ledger_store.post(transaction, decision.allocation_id, posting, now, run)
+    audit.record(transaction, now, request.person, "start admitted", request.project, {"run": run})
+    return decision
+
+
+def _take(transaction: Transaction, admitted: Admitted, now: int) -> None:
+    taken = transaction.run(store.TAKE_RATE, allocation_id=admitted.allocation_id, gflops=admitted.gflops, now=now)
+    if taken == 1 and admitted.pool_id is not None:
+        taken = transaction.run(
+            store.TAKE_DEVICES,
+            model=admitted.device_model,
+            pool=admitted.pool_id,
+            count=admitted.device_count,
+            now=now,
+        )
+    if taken != 1:
+        raise _Raced
+
+
+def _stored_admission(row: Row) -> Admitted:
+    return Admitted(
+        run_id=row.id,
+        allocation_id=row.allocation_id,
+        card_version=row.card_version,
+        gflops=row.gflops,
+        amount=row.amount,
+        opened_at=row.opened_at,
+        until_at=row.until_at,
+        pool_id=row.pool_id,
+        device_model=row.device_model,
+        device_count=row.device_count,
+    )
+
+
+def started(database: Database, run_id: str, started_at: float) -> None:
+    """The run is known to be running since `started_at` (seconds UTC, the backend's own). Repeating changes nothing."""
+    with database.write() as transaction:
+        transaction.run(runs_store.MARK_STARTED, run=run_id, at=math.floor(started_at))
+
+
+def seen(database: Database, run_id: str, now: int) -> None:
+    """The run was seen running at `now`: up to here it can be charged if its end stays unknown."""
+    with database.write() as transaction:
+        transaction.run(runs_store.MARK_SEEN, run=run_id, at=now)
+
+
+class Standing(StrEnum):
+    """What an extension came to."""
+
+    KEPT = "kept"
+    EXTENDED = "extended"
+    ENDING = "ending"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class Extension:
+    """How an open run stands: paid until `until_at`; when `ENDING`, to be stopped at `stop_at` because of `limit`."""
+
+    standing: Standing
+    until_at: int
+    stop_at: int | None = None
+    limit: Limit | None = None
+    warned_now: bool = False
+
+
+def extend(database: Database, run_id: str, now: int, windows: Windows) -> Extension:
+    """The run's hold reaches as far as its rules allow, and rights were read anew; repeating it in time is harmless.
+
+    A notebook's hold is extended when less than `windows.extend_below` is left. When it cannot reach a full window,
+    the person gets a notice once, and the answer says when to stop it. Raises DatabaseAway: the hold stays as it is.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            with database.write() as transaction:
+                return _extend(transaction, run_id, now, windows)
+        except (_Raced, Conflict, ledger_store.BalanceShort):
+            continue
+    raise DatabaseAway("the hold could not be extended: its balance changed at every attempt")
+
+
+def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
+    transaction: Transaction, run_id: str, now: int, windows: Windows
+) -> Extension:
+    row = runs_store.one(transaction, run_id)
+    if row is None or row.hold_state != HoldState.OPEN.value:
+        return Extension(Standing.CLOSED, row.until_at if row else now)
+    if not _may_still_run(row):
+        return _ending(transaction, row, Extension(Standing.ENDING, row.until_at, now, Limit.RIGHTS), now)
+    if row.kind == RunKind.BATCH.value:
+        if now < row.until_at - windows.stop_margin:
+            return Extension(Standing.KEPT, row.until_at)
+        return _ending(transaction, row, Extension(Standing.ENDING, row.until_at, now, Limit.TIMEOUT), now)
+    if row.until_at - now >= windows.extend_below:
+        return Extension(Standing.KEPT, row.until_at)
+    wanted = now + windows.hold + windows.stop_margin
+    reach = min(wanted, row.award_ends_at, row.until_at + row.available // row.gflops)
+    until_at = row.until_at
+    if reach > until_at:
+        _pay_until(transaction, row, reach, now)
+        until_at = reach
+    if until_at >= wanted:
+        return Extension(Standing.EXTENDED, until_at)
+    limit = Limit.AWARD_END if until_at >= row.award_ends_at else Limit.BUDGET
+    stop_at = until_at - windows.stop_margin
+    return _ending(transaction, row, Extension(Standing.ENDING, until_at, stop_at, limit), now)
+
+
+def _may_still_run(row: Row) -> bool:
+    if row.project_state != ProjectState.APPROVED.value or row.role is None:
+        return False
+    rights = MEMBERSHIP_RIGHTS[MembershipRole(row.role)]
+    return rights.start if row.kind == RunKind.NOTEBOOK.value else rights.schedule
+
+
+def _pay_until(transaction: Transaction, row: Row, until_at: int, now: int) -> None:
+    more = (until_at - row.until_at) * row.gflops
+    changed = transaction.run(
+        runs_store.EXTEND_HOLD, run=row.id, old_until_at=row.until_at, new_until_at=until_at, more=more
+    )
+    if changed != 1:
+        raise _Raced
+    posting = Posting(f"{row.id}:extend:{row.extensions + 1}", TransferKind.EXTEND, more)
+    ledger_store.post(transaction, row.allocation_id, posting, now, row.id)
+
+
+_WHY = {
+    Limit.BUDGET: ("the project's budget is spent", "과제의 잔여량이 소진되었습니다"),
+    Limit.AWARD_END: ("the project's award ends", "과제의 배정 기간이 끝납니다"),
+    Limit.TIMEOUT: ("the run's time limit is reached", "실행 제한 시간에 도달했습니다"),
+    Limit.RIGHTS: ("you may no longer run on this project", "이 과제에서 실행할 권한이 없어졌습니다"),
+    Limit.WINDOW: ("its hold ends", "예약 시간이 끝납니다"),
+}
+
+
+def _ending(transaction: Transaction, row: Row, ending: Extension, now: int) -> Extension:
+    if transaction.run(runs_store.MARK_WARNED, run=row.id, at=now) == 0:
+        return ending
+    why_en, why_ko = _WHY[ending.limit or Limit.WINDOW]
+    stop = show_instant(max(ending.stop_at or now, now))
+    notices.tell(
+        transaction,
+        notices.Notice(
+            person_id=row.person_id,
+            kind="run ending",
+            about=row.id,
+            text_en=f"Your run on {row.project} ({row.profile}) will be stopped at {stop}: {why_en}. Save your work.",
+            text_ko=f"{row.project} 과제의 실행({row.profile})이 {stop}에 중지됩니다: {why_ko}. 작업을 저장하세요.",
+        ),
+        now,
+    )
+    audit.record(transaction, now, "platform", "run ending", row.id, {"limit": str(ending.limit), "stop": stop})
+    return replace(ending, warned_now=True)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended, by its backend. Instants in seconds UTC; `started_at` None: it never ran, nothing is charged.
+
+    `finished_at` None: nobody recorded its end; it is charged until it was last seen.
+    """
+
+    started_at: float | None
+    finished_at: float | None
+    outcome: Outcome
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What a run cost: `amount` GFLOPS·s for `seconds`, of which `overrun` was beyond its hold. 0 for a voided hold."""
+
+    run_id: str
+    seconds: int
+    amount: int
+    overrun: int
+    settled_now: bool
+
+
+def settle(database: Database, run_id: str, ended: Ended, now: int) -> Charge | None:
+    """The run's hold is closed and its charge written, exactly once; repeating returns the stored charge.
+
+    Returns None for a run that was never admitted. Raises DatabaseAway when nothing could be written.
+    """
+    with database.write() as transaction:
+        row = runs_store.one(transaction, run_id)
+        if row is None:
+            return None
+        if row.hold_state != HoldState.OPEN.value:
+            return Charge(run_id, row.seconds or 0, row.charge or 0, row.overrun_amount or 0, settled_now=False)
+        return _settle(transaction, row, ended, now)
+
+
+def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charge:
+    started_at = ended.started_at if ended.started_at is not None else row.started_at
+    seconds, finished_at, outcome = 0, None, ended.outcome
+    if started_at is not None:
+        finished_at = ended.finished_at
+        if finished_at is None:
+            finished_at, outcome = row.seen_at or started_at, Outcome.LOST
+        seconds = min(charged_seconds(started_at, finished_at), LARGEST // row.gflops)
+    amount = seconds * row.gflops
+    state = HoldState.POSTED if amount else HoldState.VOIDED
+    if transaction.run(runs_store.CLOSE_HOLD, run=row.id, new_state=state.value, at=now) != 1:
+        raise DatabaseAway("the hold was closed by another transaction; try again")
+    transaction.run(store.GIVE_RATE, allocation_id=row.allocation_id, gflops=row.gflops)
+    if row.pool_id is not None:
+        transaction.run(store.GIVE_DEVICES, model=row.device_model, pool=row.pool_id, count=row.device_count)
+    overrun = max(amount - row.amount, 0)
+    for posting in ledger.settle(row.id, row.amount, amount):
+        ledger_store.post(transaction, row.allocation_id, posting, now, row.id)
+    if amount:
+        transaction.run(
+            runs_store.INSERT_CHARGE,
+            run=row.id,
+            allocation_id=row.allocation_id,
+            card_version=row.card_version,
+            gflops=row.gflops,
+            seconds=seconds,
+            amount=amount,
+            overrun_amount=overrun,
+            settled_at=now,
+        )
+    transaction.run(
+        runs_store.MARK_SETTLED,
+        run=row.id,
+        started_at=None if started_at is None else math.floor(started_at),
+        finished_at=None if finished_at is None else math.ceil(finished_at),
+        outcome=outcome.value,
+        exit_code=ended.exit_code,
+    )
+    detail = {"outcome": outcome.value, "seconds": seconds, "amount": amount, "overrun": overrun}
+    audit.record(transaction, now, "platform", "run settled", row.id, detail)
+    return Charge(row.id, seconds, amount, overrun, settled_now=True)

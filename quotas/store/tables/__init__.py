@@ -1,0 +1,59 @@
+"""The tables. Amounts are GFLOPS·s, rates GFLOPS, instants whole seconds UTC; flags are 0 or 1."""
+
+from quotas.store.tables.columns import metadata
+from quotas.store.tables.ledger import accounts, charges, holds, runs, transfers
+from quotas.store.tables.notebooks import audit_events, doors, executions, notices, schedules
+from quotas.store.tables.people import (
+    allocations,
+    awards,
+    credentials,
+    memberships,
+    organisations,
+    persons,
+    platform_roles,
+    projects,
+)
+from quotas.store.tables.supply import (
+    capability_facts,
+    capacity_phases,
+    device_models,
+    images,
+    pool_devices,
+    pools,
+    profiles,
+    project_profiles,
+    rate_cards,
+    rates,
+)
+
+__all__ = [
+    "accounts",
+    "allocations",
+    "audit_events",
+    "awards",
+    "capability_facts",
+    "capacity_phases",
+    "charges",
+    "credentials",
+    "device_models",
+    "doors",
+    "executions",
+    "holds",
+    "images",
+    "memberships",
+    "metadata",
+    "notices",
+    "organisations",
+    "persons",
+    "platform_roles",
+    "pool_devices",
+    "pools",
+    "profiles",
+    "project_profiles",
+    "projects",
+    "rate_cards",
+    "rates",
+    "runs",
+    "schedules",
+    "transfers",
+]

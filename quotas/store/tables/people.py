@@ -1,0 +1,123 @@
+"""Who there is, their projects, awards and allocations."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from quotas.store.tables.columns import identity, instant, metadata
+
+organisations = Table(
+    "organisations",
+    metadata,
+    identity(),
+    Column("code", String(40), nullable=False, unique=True),
+    Column("name_ko", String(200), nullable=False),
+    Column("name_en", String(200), nullable=False),
+    Column("kind", String(20), nullable=False),
+)
+
+persons = Table(
+    "persons",
+    metadata,
+    identity(),
+    Column("username", String(63), nullable=False, unique=True),
+    Column("display_name", String(200), nullable=False),
+    Column("organisation_id", ForeignKey("organisations.id")),
+    Column("language", String(2), nullable=False),
+    instant("added_at"),
+)
+
+platform_roles = Table(
+    "platform_roles",
+    metadata,
+    Column("person_id", ForeignKey("persons.id"), primary_key=True),
+    Column("role", String(20), primary_key=True),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("person_id", ForeignKey("persons.id"), primary_key=True),
+    Column("scrypt", String(300), nullable=False),
+    instant("set_at"),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    identity(),
+    Column("code", String(30), nullable=False, unique=True),
+    Column("kind", String(10), nullable=False),
+    Column("title_ko", String(300), nullable=False),
+    Column("title_en", String(300), nullable=False),
+    Column("organisation_id", ForeignKey("organisations.id"), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("requested_gflops", BigInteger, nullable=False),
+    Column("requested_precision", String(20), nullable=False),
+    instant("requested_starts_at"),
+    instant("requested_ends_at"),
+    instant("applied_at"),
+    Column("applied_by", ForeignKey("persons.id"), nullable=False),
+    instant("decided_at", nullable=True),
+    Column("decided_by", String(63)),
+    Column("decision_reason", Text),
+    instant("ended_at", nullable=True),
+    CheckConstraint("requested_gflops > 0", name="requested_positive"),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("person_id", ForeignKey("persons.id"), primary_key=True),
+    Column("role", String(20), nullable=False),
+    instant("added_at"),
+    Index("ix_memberships_person_id", "person_id"),
+)
+
+awards = Table(
+    "awards",
+    metadata,
+    identity(),
+    Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
+    Column("gflops", BigInteger, nullable=False),
+    Column("precision", String(20), nullable=False),
+    instant("starts_at"),
+    instant("ends_at"),
+    Column("burst_ppm", BigInteger, nullable=False),
+    Column("utilisation_ppm", BigInteger, nullable=False),
+    instant("awarded_at"),
+    Column("awarded_by", String(63), nullable=False),
+    CheckConstraint("gflops > 0", name="gflops_positive"),
+    CheckConstraint("ends_at > starts_at", name="ends_after_start"),
+)
+
+allocations = Table(
+    "allocations",
+    metadata,
+    identity(),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("award_id", ForeignKey("awards.id"), nullable=False, unique=True),
+    Column("asset", String(20), nullable=False),
+    instant("starts_at"),
+    instant("ends_at"),
+    Column("ceiling_gflops", BigInteger, nullable=False),
+    Column("in_use_gflops", BigInteger, nullable=False, server_default=text("0")),
+    instant("expired_at", nullable=True),
+    CheckConstraint("in_use_gflops >= 0", name="in_use_not_negative"),
+    CheckConstraint("ceiling_gflops > 0", name="ceiling_positive"),
+    CheckConstraint("ends_at > starts_at", name="ends_after_start"),
+    UniqueConstraint("project_id", "asset", "starts_at"),
+    Index("ix_allocations_ends_at", "ends_at", sqlite_where=text("expired_at IS NULL")),
+)
