@@ -32,7 +32,7 @@ _now: BindParameter[int] = bindparam("now")
 _one = select(literal(1).label("one")).subquery("one")
 
 # The allocation that counts: the one that ends first of those not ended, else the last that ended.
-_chosen_allocation = (
+chosen_allocation = (
     select(allocations.c.id)
     .where(allocations.c.project_id == projects.c.id, allocations.c.asset == COMPUTE)
     .order_by((allocations.c.ends_at <= _now), (allocations.c.starts_at > _now), allocations.c.ends_at)
@@ -72,7 +72,7 @@ _SITUATION = Prepared(
         and_(project_profiles.c.project_id == projects.c.id, project_profiles.c.profile_id == profiles.c.id),
     )
     .outerjoin(rates, and_(rates.c.version == _card_in_force, rates.c.profile_id == profiles.c.id))
-    .outerjoin(allocations, allocations.c.id == _chosen_allocation)
+    .outerjoin(allocations, allocations.c.id == chosen_allocation)
     .outerjoin(
         _available,
         and_(_available.c.allocation_id == allocations.c.id, _available.c.kind == AccountKind.AVAILABLE.value),

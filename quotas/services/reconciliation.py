@@ -1,0 +1,165 @@
+"""One tick of the loop that compares what is held with what really runs. It lives beside the hub and outlives it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from quotas.backends.port import Backend, BackendAway
+from quotas.domain.launch import Seen
+from quotas.domain.reconciliation import Action, HeldRun, action
+from quotas.domain.runs import Limit, Outcome, RunKind, RunState, Windows
+from quotas.services import admission, refunds
+from quotas.services.admission import Ended, Standing
+from quotas.store import audit
+from quotas.store import runs as runs_store
+from quotas.store.database import Database, DatabaseAway, Row
+
+log = logging.getLogger("mudeung.reconciliation")
+
+STOP_GRACE_SECONDS = 10
+SUSPECT_SECONDS = 15
+"""How long a running server must be unknown to the hub, over at least two ticks, before it is called a stray."""
+
+
+class HubDoor(Protocol):
+    """What the loop asks of the hub; both calls end within seconds and never raise."""
+
+    def known_runs(self) -> frozenset[str] | None:
+        """Return the runs of servers that the hub counts as active or pending; None when it does not answer."""
+
+    def forget_server(self, person: str, project: str) -> bool:
+        """Ask the hub to clear its record of a server that was stopped; return whether it took the request."""
+
+
+@dataclass
+class Reconciler:
+    """The loop's memory between ticks. `start_limit_seconds` bounds how long a held run may stay without a process."""
+
+    database: Database
+    backend: Backend
+    hub: HubDoor
+    windows: Windows
+    start_limit_seconds: int
+    suspects: dict[str, int] = field(default_factory=dict)
+
+    def tick(self, now: int) -> Counter[str]:
+        """Every open run was looked at once; return how many of each action were taken. Raises DatabaseAway.
+
+        The backend is listed before the ledger is read: what is listed was held before. What is listed but not held
+        is stopped. Where the backend does not answer, holds are extended and nothing is concluded.
+        """
+        done: Counter[str] = Counter()
+        try:
+            listed: dict[str, Seen] | None = {seen.run_id: seen for seen in self.backend.list_runs()}
+        except BackendAway as away:
+            log.warning("the backend %s is away: %s", self.backend.name, away)
+            listed = None
+        known = self.hub.known_runs()
+        with self.database.read() as transaction:
+            open_rows = runs_store.open_runs(transaction)
+            doors = {name: runs_store.door(transaction, name) for name in ("hub", "batch")}
+        current = {name: door.instance if door else None for name, door in doors.items()}
+        for row in open_rows:
+            try:
+                done[self._one(row, listed, known, current, now)] += 1
+            except BackendAway as away:
+                log.warning("run %s: the backend is away: %s", row.id, away)
+                done["away"] += 1
+        if listed is not None:
+            done.update(self._not_held(listed, {row.id for row in open_rows}, now))
+        self.suspects = {run: since for run, since in self.suspects.items() if run in {row.id for row in open_rows}}
+        refunds.expire_ended(self.database, now)
+        return done
+
+    def _one(
+        self,
+        row: Row,
+        listed: dict[str, Seen] | None,
+        known: frozenset[str] | None,
+        current: dict[str, str | None],
+        now: int,
+    ) -> str:
+        if listed is None:
+            return self._extend(row, now)
+        seen = listed.get(row.id)
+        door = current["hub" if row.kind == RunKind.NOTEBOOK.value else "batch"]
+        held = HeldRun(
+            row.id, RunKind(row.kind), RunState(row.state), row.requested_at, door is not None and row.door != door
+        )
+        known_to_hub = None if known is None else row.id in known
+        todo = action(held, seen, known_to_hub=known_to_hub, now=now, start_limit_seconds=self.start_limit_seconds)
+        if (
+            todo is Action.STOP_STRAY
+            and not held.door_is_gone
+            and now - self.suspects.setdefault(row.id, now) < (SUSPECT_SECONDS)
+        ):
+            todo = Action.EXTEND
+        elif todo is not Action.STOP_STRAY:
+            self.suspects.pop(row.id, None)
+        return self._carry_out(todo, row, now)
+
+    def _carry_out(self, todo: Action, row: Row, now: int) -> str:
+        if todo is Action.EXTEND:
+            admission.seen(self.database, row.id, now)
+            return self._extend(row, now)
+        if todo is Action.STOP_STRAY:
+            self._end(row, Outcome.STRAY, now)
+        elif todo in {Action.SETTLE, Action.VOID}:
+            # The listing is older than the ledger's row: ask again about this one run before concluding.
+            fresh = self.backend.inspect(row.id)
+            if fresh is not None and fresh.running:
+                return Action.WAIT.value
+            outcome = Outcome.EXITED if todo is Action.SETTLE else Outcome.FAILED_TO_START
+            self._settle(row, fresh, outcome, now)
+        return todo.value
+
+    def _extend(self, row: Row, now: int) -> str:
+        extension = admission.extend(self.database, row.id, now, self.windows)
+        if extension.standing is Standing.ENDING and extension.stop_at is not None and extension.stop_at <= now:
+            self._end(row, Outcome.REVOKED if extension.limit is Limit.RIGHTS else Outcome.LIMIT, now)
+            return "stopped"
+        return "warned" if extension.warned_now else extension.standing.value
+
+    def _end(self, row: Row, outcome: Outcome, now: int) -> None:
+        """Stop the run in its backend, charge it with the true reason, then have the hub clear its record."""
+        self.backend.stop(row.id, STOP_GRACE_SECONDS)
+        self._settle(row, self.backend.inspect(row.id), outcome, now)
+        if row.kind == RunKind.NOTEBOOK.value:
+            self.hub.forget_server(row.person, row.project)
+
+    def _settle(self, row: Row, seen: Seen | None, outcome: Outcome, now: int) -> None:
+        ended = (
+            Ended(None, None, outcome)
+            if seen is None
+            else Ended(seen.started_at, seen.finished_at, outcome, seen.exit_code)
+        )
+        charge = admission.settle(self.database, row.id, ended, now)
+        log.info("run %s of %s on %s: %s, charged %s", row.id, row.person, row.project, outcome.value, charge)
+        if seen is not None and row.kind == RunKind.NOTEBOOK.value:
+            self.backend.remove(row.id)
+
+    def _not_held(self, listed: dict[str, Seen], held: set[str], now: int) -> Counter[str]:
+        """What the backend has without an open hold: a running one is stopped, an ended notebook's is removed."""
+        done: Counter[str] = Counter()
+        for run_id in sorted(set(listed) - held):
+            with self.database.read() as transaction:
+                row = runs_store.one(transaction, run_id)
+            if row is not None and row.state != RunState.SETTLED.value:
+                continue
+            try:
+                if listed[run_id].running:
+                    self.backend.stop(run_id, STOP_GRACE_SECONDS)
+                    with self.database.write() as transaction:
+                        audit.record(transaction, now, "platform", "stopped without a hold", run_id)
+                    done["without_hold"] += 1
+                if row is None or row.kind == RunKind.NOTEBOOK.value:
+                    self.backend.remove(run_id)
+            except (BackendAway, ValueError) as error:
+                log.warning("run %s without a hold: %s", run_id, error)
+        return done
+
+
+__all__ = ["DatabaseAway", "HubDoor", "Reconciler"]

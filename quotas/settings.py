@@ -1,0 +1,118 @@
+"""Every setting, declared once: name, unit, default and sentence. The file is `mudeung.toml` in the home folder."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from quotas.domain.rates import Precision
+from quotas.domain.runs import Windows
+
+FILE_NAME = "mudeung.toml"
+Positive = Annotated[int, Field(gt=0, le=10**9)]
+
+
+class SettingsError(Exception):
+    """The settings cannot be taken; the message names file, key and what is expected. Nothing was started."""
+
+
+class Settings(BaseModel):
+    """The platform's settings. Lengths of time are whole seconds."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=False)
+
+    host: str = Field("127.0.0.1", description="Address that the platform listens on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8000, description="Port that the platform listens on; 0 takes a free one."
+    )
+    backend: Literal["local", "docker"] = Field("local", description="Where servers and batch runs are started.")
+    language: Literal["ko", "en"] = Field("ko", description="Language of pages before anyone has logged in.")
+    database_url: str = Field(
+        "", description="SQLAlchemy URL of the ledger; empty is SQLite in the home folder.", examples=["postgresql://…"]
+    )
+    evaluation: bool = Field(
+        True,
+        description="Load example data into an empty ledger and let accounts log in with passwords made at the first"
+        " start. Such a platform listens on loopback addresses only.",
+    )
+    reference_precision: Precision = Field(
+        Precision.FP32,
+        strict=False,
+        description="Precision in which the programme counts awards; the operator confirms it.",
+    )
+    oversubscription_limit_ppm: Positive = Field(
+        1_500_000, description="Sum of awards that may be approved, in millionths of the powered capacity."
+    )
+    hold_seconds: Positive = Field(1800, description="Length of a notebook's rolling hold.")
+    stop_margin_seconds: Positive = Field(120, description="How long before the end of its hold a server is stopped.")
+    extend_below_seconds: Positive = Field(1320, description="A hold with less left than this is extended.")
+    minimum_session_seconds: Positive = Field(600, description="A server whose first hold would be shorter is refused.")
+    reconcile_seconds: Positive = Field(20, description="Pause between two ticks of the reconciling loop.")
+    schedule_seconds: Positive = Field(5, description="Pause between two looks for due schedules.")
+    start_timeout_seconds: Positive = Field(
+        600, description="How long a start may take, its turn among other starts included."
+    )
+    start_slots: Annotated[int, Field(ge=0, le=1000)] = Field(
+        0, description="Servers that start at the same time; 0 is one for each processor core."
+    )
+    max_batch_runs: Positive = Field(4, description="Batch runs that run at the same time on this machine.")
+
+    @model_validator(mode="after")
+    def lengths_fit(self) -> Settings:
+        """A hold is longer than its margin, and is extended before the margin begins."""
+        if self.extend_below_seconds >= self.hold_seconds + self.stop_margin_seconds:
+            raise ValueError("extend_below_seconds must be below hold_seconds + stop_margin_seconds")
+        if self.extend_below_seconds <= self.stop_margin_seconds:
+            raise ValueError("extend_below_seconds must be above stop_margin_seconds")
+        if self.minimum_session_seconds > self.hold_seconds + self.stop_margin_seconds:
+            raise ValueError("minimum_session_seconds must be at most hold_seconds + stop_margin_seconds")
+        return self
+
+    def windows(self) -> Windows:
+        """Return the lengths that the engine's decisions use."""
+        return Windows(
+            self.hold_seconds, self.stop_margin_seconds, self.extend_below_seconds, self.minimum_session_seconds
+        )
+
+    def slots(self) -> int:
+        """Return how many servers start at the same time on this machine."""
+        return self.start_slots or os.cpu_count() or 1
+
+
+def read(home: Path, **overrides: object) -> Settings:
+    """Return the settings of `home`, the file's values under the `overrides` that are not None.
+
+    Raises SettingsError for a file that is no TOML, an unknown key, a wrong type or a value out of range.
+    """
+    path = home / FILE_NAME
+    values: dict[str, object] = {}
+    if path.exists():
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: not a TOML file: {error}") from None
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+
+
+def _explain(path: Path, problem: object) -> str:
+    if not isinstance(problem, dict):  # pragma: no cover - pydantic gives mappings
+        return f"{path}: {problem}"
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: {key}: unknown key; expected one of: {', '.join(sorted(Settings.model_fields))}"
+    if not key:
+        return f"{path}: {problem['msg'].removeprefix('Value error, ')}"
+    return f"{path}: {key} = {problem['input']!r}: {problem['msg']}; expected: {Settings.model_fields[key].description}"
+
+
+def database_url(settings: Settings, home: Path) -> str:
+    """Return the ledger's URL: the setting, or SQLite in the home folder."""
+    return settings.database_url or f"sqlite:///{home / 'ledger.sqlite'}"

@@ -1,0 +1,100 @@
+"""What the start page reads: a person's projects and all profiles."""
+
+from __future__ import annotations
+
+from sqlalchemy import Alias, ColumnElement, and_, bindparam, literal, select
+
+from quotas.domain.ledger import AccountKind
+from quotas.domain.runs import RunKind, RunState
+from quotas.store.admission import chosen_allocation
+from quotas.store.database import Prepared, Row, Transaction
+from quotas.store.tables import (
+    accounts,
+    allocations,
+    device_models,
+    persons,
+    projects,
+    runs,
+)
+from quotas.store.tables import (
+    memberships as memberships_table,
+)
+from quotas.store.tables import (
+    profiles as profiles_table,
+)
+
+_available = accounts.alias("available")
+_held = accounts.alias("held")
+_spent = accounts.alias("spent")
+_expired = accounts.alias("expired")
+
+
+def _account(alias: Alias, kind: AccountKind) -> ColumnElement[bool]:
+    return and_(alias.c.allocation_id == allocations.c.id, alias.c.kind == kind.value)
+
+
+_MEMBERSHIPS = Prepared(
+    select(
+        projects.c.code,
+        projects.c.kind,
+        projects.c.title_ko,
+        projects.c.title_en,
+        projects.c.state,
+        memberships_table.c.role,
+        allocations.c.starts_at,
+        allocations.c.ends_at,
+        allocations.c.ceiling_gflops,
+        allocations.c.in_use_gflops,
+        (_available.c.balance + _held.c.balance + _spent.c.balance + _expired.c.balance).label("granted"),
+        _available.c.balance.label("available"),
+        _held.c.balance.label("held"),
+        runs.c.id.label("open_run"),
+        profiles_table.c.code.label("open_profile"),
+    )
+    .select_from(persons)
+    .join(memberships_table, memberships_table.c.person_id == persons.c.id)
+    .join(projects, projects.c.id == memberships_table.c.project_id)
+    .outerjoin(allocations, allocations.c.id == chosen_allocation)
+    .outerjoin(_available, _account(_available, AccountKind.AVAILABLE))
+    .outerjoin(_held, _account(_held, AccountKind.HELD))
+    .outerjoin(_spent, _account(_spent, AccountKind.SPENT))
+    .outerjoin(_expired, _account(_expired, AccountKind.EXPIRED))
+    .outerjoin(
+        runs,
+        and_(
+            runs.c.person_id == persons.c.id,
+            runs.c.project_id == projects.c.id,
+            runs.c.kind == literal(RunKind.NOTEBOOK.value, literal_execute=True),
+            runs.c.state != literal(RunState.SETTLED.value, literal_execute=True),
+        ),
+    )
+    .outerjoin(profiles_table, profiles_table.c.id == runs.c.profile_id)
+    .where(persons.c.username == bindparam("person"))
+    .order_by(projects.c.code)
+)
+
+_PROFILES = Prepared(
+    select(
+        profiles_table.c.code,
+        profiles_table.c.name_ko,
+        profiles_table.c.name_en,
+        profiles_table.c.device_model,
+        device_models.c.name.label("device_name"),
+        profiles_table.c.device_count,
+        profiles_table.c.cpu_millis,
+        profiles_table.c.memory_bytes,
+        profiles_table.c.storage_bytes,
+    )
+    .outerjoin(device_models, device_models.c.code == profiles_table.c.device_model)
+    .order_by(profiles_table.c.position, profiles_table.c.code)
+)
+
+
+def memberships(transaction: Transaction, person: str, now: int) -> list[Row]:
+    """Return the person's projects with role, dates, balances and an open server, by code."""
+    return transaction.rows(_MEMBERSHIPS, person=person, now=now)
+
+
+def profiles(transaction: Transaction) -> list[Row]:
+    """Return every profile in the operator's order."""
+    return transaction.rows(_PROFILES)
