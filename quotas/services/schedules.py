@@ -60,7 +60,7 @@ class NewSchedule:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A stored schedule. `next_at` (seconds UTC) is None when it never fires again; `pause_reason` says why it is off."""
+    """A stored schedule; `next_at` (seconds UTC) is None when it never fires again, `pause_reason` why it is off."""
 
     id: int
     project: str
@@ -238,9 +238,10 @@ def _change(
     database: Database, schedule_id: int, values: dict[str, Any], action: str, actor: str, now: int
 ) -> Schedule:
     with database.write() as transaction:
-        if store.change(transaction, schedule_id, values) == 0:
-            raise _no_schedule(schedule_id)
+        store.change(transaction, schedule_id, values)
         row = store.one(transaction, schedule_id)
+        if row is None:
+            raise _no_schedule(schedule_id)
         audit.record(transaction, now, actor, action, row.project, {"schedule": schedule_id})
         return _schedule(row)
 

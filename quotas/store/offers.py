@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Alias, ColumnElement, and_, bindparam, literal, select
+from sqlalchemy import ColumnElement, FromClause, and_, bindparam, literal, select
 
 from quotas.domain.ledger import AccountKind
 from quotas.domain.runs import RunKind, RunState
@@ -29,7 +29,7 @@ _spent = accounts.alias("spent")
 _expired = accounts.alias("expired")
 
 
-def _account(alias: Alias, kind: AccountKind) -> ColumnElement[bool]:
+def _account(alias: FromClause, kind: AccountKind) -> ColumnElement[bool]:
     return and_(alias.c.allocation_id == allocations.c.id, alias.c.kind == kind.value)
 
 
