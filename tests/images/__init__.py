@@ -1,0 +1,1 @@
+"""The images, checked in containers of them."""
