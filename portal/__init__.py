@@ -1,0 +1,1 @@
+"""Door 3: pages and API for people, beside the hub."""
