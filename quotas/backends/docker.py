@@ -1,0 +1,280 @@
+"""The Docker backend: a run is a container of its own, known by its name and its label.
+
+Only the engine's 404 means that something is not there. An engine that is away, hangs or answers 5xx raises
+BackendAway, as nothing may be concluded from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+import urllib3
+from docker.utils import kwargs_from_env
+
+from quotas.backends.port import BackendAway
+from quotas.domain.launch import RUN_LABEL, Launch, Seen
+from quotas.domain.terms_docker import container_name, create_kwargs, host_config
+from quotas.domain.units import InvalidValue
+
+IMAGE_UID, IMAGE_GID = 1000, 100
+"""The user of the notebook image, as in the Jupyter stacks (jovyan, users)."""
+START_SECONDS = 5.0
+KILL_SECONDS = 10.0
+_NEVER = re.compile(r"0001-01-01T")
+_FRACTION = re.compile(r"(\.\d{1,6})\d*")
+
+
+class DockerBackend:
+    """Runs as containers of the engine that ``DOCKER_HOST`` names, or the local one.
+
+    Nothing is asked of the engine before the first call. Each request waits at most `client_timeout` seconds, a stop
+    its grace more.
+    """
+
+    name = "docker"
+
+    def __init__(self, client_timeout: int = 20) -> None:
+        self.client_timeout = client_timeout
+        self._connected: docker.APIClient | None = None
+        self._connecting = threading.Lock()
+
+    def list_runs(self) -> list[Seen]:
+        """Return every run with a container here, running or not."""
+        with _answering():
+            found = self._client().containers(all=True, quiet=True, filters={"label": RUN_LABEL})
+        states = (self._state(each["Id"]) for each in found)
+        return [seen for state in states if state and (seen := _seen(state))]
+
+    def inspect(self, run_id: str) -> Seen | None:
+        """Return what the engine knows of the run, or None when it has no container of it."""
+        state = self._state(container_name(run_id))
+        seen = _seen(state) if state else None
+        return seen if seen and seen.run_id == run_id else None
+
+    def launch(self, launch: Launch) -> Seen:
+        """Create and start the run's container. A second call finds the first one's; an ended one never runs again.
+
+        A container that the engine could not start is returned as not running, never started, with an exit code;
+        `log` says why. Raises InvalidValue for an image that is not there and for terms that the engine refuses.
+        """
+        with _answering():
+            client = self._client()
+            kwargs = create_kwargs(launch, container_user())
+            kwargs["host_config"] = client.create_host_config(**host_config(launch))
+            created = True
+            try:
+                client.create_container(launch.profile.image, list(launch.command) or None, **kwargs)
+            except docker.errors.APIError as error:
+                if error.status_code != 409:
+                    raise _refused(error, launch) from error
+                created = False
+            if created or not self._started_by_another(launch.run_id):
+                # The engine keeps the reason of a start that failed in the container's state.
+                with _passing_over_4xx():
+                    client.start(container_name(launch.run_id))
+        seen = self.inspect(launch.run_id)
+        if seen is None:
+            raise BackendAway(f"docker: the container of {launch.run_id} vanished")
+        return seen
+
+    def stop(self, run_id: str, grace_seconds: int) -> None:
+        """End the container: its stop signal, after `grace_seconds` SIGKILL. Raises BackendAway if it runs on."""
+        deadline = time.monotonic() + grace_seconds + KILL_SECONDS
+        seen = self.inspect(run_id)
+        while seen and seen.running:
+            if time.monotonic() > deadline:
+                raise BackendAway(f"docker: the container of {run_id} does not end")
+            # 404 and 409 here: it ended by itself meanwhile.
+            with _answering(), _passing_over_4xx():
+                self._client().stop(seen.ref, timeout=grace_seconds)
+            grace_seconds = 0
+            seen = self.inspect(run_id)
+            if seen and seen.running:
+                time.sleep(0.1)
+
+    def remove(self, run_id: str) -> None:
+        """Remove an ended container with its anonymous volumes. Raises ValueError for a running one."""
+        seen = self.inspect(run_id)
+        if seen is None:
+            return
+        if seen.running:
+            raise ValueError(f"run {run_id} is running")
+        with _answering():
+            try:
+                self._client().remove_container(seen.ref, v=True)
+            except docker.errors.APIError as error:
+                # 404: gone meanwhile. 409: another one is removing it, or it was started meanwhile and must stay.
+                if error.status_code not in (404, 409):
+                    raise
+                state = self._state(seen.ref)
+                if state and state["State"]["Running"]:
+                    raise ValueError(f"run {run_id} is running") from error
+
+    def log(self, run_id: str, limit_bytes: int) -> str:
+        """Return the last `limit_bytes` that the container printed; for one that never started, the engine's reason."""
+        state = self._state(container_name(run_id))
+        if state is None or limit_bytes <= 0:
+            return ""
+        if _instant(state["State"]["StartedAt"]) is None:
+            return str(state["State"].get("Error", ""))[-limit_bytes:]
+        with _answering():
+            # A line has a byte at least, so that so many lines hold the last bytes; they are not all kept at once.
+            frames = self._client().logs(state["Id"], stream=True, tail=limit_bytes)
+            kept: deque[bytes] = deque()
+            size = 0
+            for frame in frames:
+                kept.append(frame)
+                size += len(frame)
+                while size - len(kept[0]) >= limit_bytes:
+                    size -= len(kept.popleft())
+        return b"".join(kept)[-limit_bytes:].decode("utf-8", "replace")
+
+    def image_exists(self, reference: str) -> bool:
+        """Return whether the engine has the image. Nothing is pulled."""
+        if not reference:
+            return False
+        with _answering():
+            try:
+                self._client().inspect_image(reference)  # type: ignore[no-untyped-call]
+            except docker.errors.APIError as error:
+                if error.status_code in (400, 404):
+                    return False
+                raise
+        return True
+
+    def close(self) -> None:
+        """Give the connections back. The next call connects anew."""
+        with self._connecting:
+            if self._connected is not None:
+                self._connected.close()
+                self._connected = None
+
+    def _client(self) -> docker.APIClient:
+        with self._connecting:
+            if self._connected is None:
+                settings = kwargs_from_env()
+                self._connected = docker.APIClient(version="auto", timeout=self.client_timeout, **settings)
+            return self._connected
+
+    def _state(self, reference: str) -> Mapping[str, Any] | None:
+        """Return the engine's description of a container, or None when it answers that there is none."""
+        with _answering():
+            try:
+                state: Mapping[str, Any] = self._client().inspect_container(reference)
+            except docker.errors.NotFound:
+                return None
+        return state
+
+    def _started_by_another(self, run_id: str) -> bool:
+        """Return whether the container has come to run, after giving whoever created it time to start it.
+
+        Starting it without waiting could run a short command again that has just ended.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            seen = self.inspect(run_id)
+            if seen is None or seen.started_at is not None or seen.exit_code is not None:
+                return True
+            time.sleep(0.1)
+        return False
+
+
+def container_user() -> str | None:
+    """Return ``uid:gid`` of the platform, so that containers can write its project folders.
+
+    None, which stands for the image's own user, when the platform is root: see `prepare_project_folder`.
+    """
+    return None if os.getuid() == 0 else f"{os.getuid()}:{os.getgid()}"
+
+
+def prepare_project_folder(path: Path) -> None:
+    """Make sure that the folder is there and that its containers can write all that it holds.
+
+    Links are not followed: they belong to the project and may point anywhere.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if os.getuid() != 0:
+        return
+    for folder, folders, files in os.walk(path):
+        for name in (folder, *folders, *files):
+            entry = Path(folder, name)
+            if entry.lstat().st_uid != IMAGE_UID:
+                os.chown(entry, IMAGE_UID, IMAGE_GID, follow_symlinks=False)
+
+
+def _seen(state: Mapping[str, Any]) -> Seen | None:
+    """Read a run out of the engine's description; None for a container that only wears the label, as an image can."""
+    run_id = (state["Config"].get("Labels") or {}).get(RUN_LABEL)
+    if not run_id or state["Name"] != f"/{container_name(run_id)}":
+        return None
+    now = state["State"]
+    running = bool(now["Running"])
+    started_at = _instant(now["StartedAt"])
+    # Created and never started: the engine then says 0, which would read as a success, or how the start failed.
+    ended = not running and (started_at is not None or bool(now["Error"]))
+    return Seen(
+        run_id=run_id,
+        running=running,
+        ref=state["Id"],
+        started_at=started_at,
+        finished_at=None if running else _instant(now["FinishedAt"]),
+        exit_code=int(now["ExitCode"]) if ended else None,
+        out_of_memory=bool(now.get("OOMKilled")),
+    )
+
+
+def _instant(text: str) -> float | None:
+    """Read the engine's time, of nanoseconds; its zero date, in the year 1, is None."""
+    if not text or _NEVER.match(text):
+        return None
+    return datetime.fromisoformat(_FRACTION.sub(r"\1", text)).timestamp()
+
+
+def _refused(error: docker.errors.APIError, launch: Launch) -> Exception:
+    """Return what to raise for a container that could not be created."""
+    if error.is_server_error():
+        return error
+    reason = str(error.explanation or error)[:300]
+    if error.status_code == 404:
+        image = launch.profile.image
+        return InvalidValue(
+            "image", f"{image} is not on this machine: {reason}", f"이 서버에 이미지 {image}이(가) 없습니다: {reason}"
+        )
+    return InvalidValue(
+        "profile", f"Docker refuses the container: {reason}", f"Docker가 컨테이너를 거부했습니다: {reason}"
+    )
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Raise BackendAway for everything that leaves open what the engine knows."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        if error.status_code is None or error.status_code >= 500:
+            raise BackendAway(f"docker: {error}") from error
+        raise
+    except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise BackendAway(f"docker: {error}") from error
+
+
+@contextlib.contextmanager
+def _passing_over_4xx() -> Iterator[None]:
+    """Pass over the engine's word that it cannot do this now; what is so, is asked afterwards."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        if not error.is_client_error():
+            raise

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Runs one command and keeps its record: `started` when it began, `exit` with its exit code when it ended, `log` with
+# what it printed; the instants are the files' times. Told to end (TERM, INT or HUP), it tells the command by TERM.
+#
+# Arguments: the record's folder; the folder to run in, or "" for the present one; the command, word by word.
+# It is a shell script because a Python process here would add its own start time to every run's.
+record=$1 folder=$2
+shift 2
+
+child= asked= told= woken=
+tell() {
+    asked=1 woken=1
+    if [ -n "$child" ]; then kill -TERM "$child" 2>/dev/null; told=1; fi
+}
+trap tell TERM INT HUP
+
+[ -d "$record" ] || mkdir -p "$record" || exit 70
+exec </dev/null >>"$record/log" 2>&1
+
+# Whole or not at all: a record that is there can be believed.
+finish() { printf '%s\n' "$1" >"$record/exit.tmp" && mv -f "$record/exit.tmp" "$record/exit"; exit "$1"; }
+
+# The first keeper of a run creates the file; any other finds it there and leaves.
+set -C
+true 2>/dev/null >"$record/started" || exit 75
+set +C
+
+if [ -n "$folder" ]; then cd "$folder" || finish 126; fi
+if [ -n "$asked" ]; then finish 143; fi
+
+# A background command ignores interrupts where the shell has no job control; `env --default-signal`, put before the
+# command where there is one, mends the rest.
+set -m 2>/dev/null
+"$@" &
+child=$!
+set +m 2>/dev/null
+if [ -n "$asked" ] && [ -z "$told" ]; then tell; fi
+
+# A signal ends a `wait` early, with a code that is not the command's; 127 afterwards means that it is known already.
+code=
+while :; do
+    woken=
+    wait "$child"
+    status=$?
+    if [ "$status" = 127 ] && [ -n "$code" ]; then break; fi
+    code=$status
+    [ -n "$woken" ] || break
+done
+finish "$code"
