@@ -1,12 +1,14 @@
 """The notebook image, checked in one running container of it, as a user other than the image's own."""
 
+import gc
 import io
 import json
 import re
 import tarfile
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,12 +85,21 @@ class Server:
         assert self.container.put_archive(folder, archive.getvalue())
 
 
+def engine_or_none() -> docker.DockerClient | None:
+    """A Docker client, or None where no engine answers; the socket that the failed client leaves open is gone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        with suppress(DockerException):
+            return docker.from_env()
+        gc.collect()
+    return None
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[docker.DockerClient]:
     """A Docker client where there is an engine with the image."""
-    try:
-        engine = docker.from_env()
-    except DockerException:
+    engine = engine_or_none()
+    if engine is None:
         pytest.skip("no Docker engine answers")
     with closing(engine):
         try:
