@@ -1,0 +1,64 @@
+"""Settings that cannot be taken are refused with file, key and what was expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quotas.home import open_home
+from quotas.settings import FILE_NAME, SettingsError, read
+
+
+def write(home: Path, text: str) -> Path:
+    path = home / FILE_NAME
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_hold_without_a_file(tmp_path: Path) -> None:
+    settings = read(tmp_path)
+    assert (settings.host, settings.port, settings.backend) == ("127.0.0.1", 8000, "local")
+    assert settings.windows().hold == 1800
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    write(tmp_path, 'port = 8100\nlanguage = "en"\n')
+    settings = read(tmp_path, port=8200, backend=None)
+    assert (settings.port, settings.language, settings.backend) == (8200, "en", "local")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "expected"),
+    [
+        ("prt = 8000", "prt", "unknown key; expected one of: backend"),
+        ('port = "8000"', "port", "valid integer"),
+        ("port = 70000", "port", "less than or equal to 65535"),
+        ('backend = "slurm"', "backend", "'local' or 'docker'"),
+        ("hold_seconds = 0", "hold_seconds", "greater than 0"),
+        ("hold_seconds = 1.5", "hold_seconds", "valid integer"),
+        ("evaluation = 1", "evaluation", "valid boolean"),
+        ('reference_precision = "fp31"', "reference_precision", "fp32"),
+        ("hold_seconds = 1000", "", "extend_below_seconds must be below"),
+        ("port = ", "", "not a TOML file"),
+    ],
+)
+def test_a_bad_value_names_file_key_and_expectation(tmp_path: Path, text: str, key: str, expected: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(SettingsError) as raised:
+        read(tmp_path)
+    message = str(raised.value)
+    assert str(path) in message
+    assert key in message
+    assert expected in message
+
+
+def test_a_home_keeps_its_ports_and_secrets(tmp_path: Path) -> None:
+    first = open_home(tmp_path / "home")
+    ports, token = first.ports(), first.secret("proxy_token")
+    again = open_home(tmp_path / "home")
+    assert again.ports() == ports
+    assert again.secret("proxy_token") == token
+    assert len(set(ports.values())) == len(ports)
+    assert (again.hub / "proxy_token.secret").stat().st_mode & 0o077 == 0
+    assert again.hub.stat().st_mode & 0o077 == 0
