@@ -10,12 +10,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import namedtuple
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Dialect, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.sql.elements import ClauseElement
 
@@ -37,59 +38,77 @@ class Conflict(Exception):  # noqa: N818 - named for what happened
     """A constraint of the schema refused the change; the transaction is to be rolled back."""
 
 
-def _row_class(names: list[str]) -> Any:
-    return namedtuple("Row", names)
-
-
 class Prepared:
-    """A statement with named parameters, compiled once for each dialect."""
+    """A statement with named parameters, compiled once for each dialect. Every named parameter must be given."""
 
     def __init__(self, statement: ClauseElement) -> None:
         self.statement = statement
-        self._compiled: dict[str, tuple[str, tuple[tuple[str, Any], ...], bool]] = {}
-        self._row: Any = None
+        self._compiled: dict[str, tuple[str, Callable[[dict[str, Any]], Any], int]] = {}
+        self._make: Any = None
 
-    def compile(self, engine: Engine) -> tuple[str, tuple[tuple[str, Any], ...], bool]:
-        """Return the driver's text, (parameter, default) pairs, and whether parameters go by position."""
-        found = self._compiled.get(engine.dialect.name)
+    def compiled(self, dialect: Dialect) -> tuple[str, Callable[[dict[str, Any]], Any], int]:
+        """Return the driver's text, what turns named parameters into the driver's, and how many are to be given."""
+        found = self._compiled.get(dialect.name)
         if found is None:
-            compiled = self.statement.compile(engine, compile_kwargs={"render_postcompile": True})
-            positions = getattr(compiled, "positiontup", None)
-            defaults = dict(compiled.params)
-            names = positions if positions is not None else list(defaults)
-            found = str(compiled), tuple((name, defaults.get(name)) for name in names), positions is not None
-            self._compiled[engine.dialect.name] = found
+            found = self._compiled[dialect.name] = self._compile(dialect)
         return found
 
-    def row(self, description: Any) -> Any:
-        """Return the named tuple class of this statement's columns."""
-        if self._row is None:
-            self._row = _row_class([column[0] for column in description])
-        return self._row
+    def _compile(self, dialect: Dialect) -> tuple[str, Callable[[dict[str, Any]], Any], int]:
+        compiled: Any = self.statement.compile(dialect=dialect)
+        given = {name for name, bind in compiled.binds.items() if bind.required}
+        state = compiled.construct_expanded_state(dict.fromkeys(given))
+        constants = {name: value for name, value in state.parameters.items() if name not in given}
+        names = state.positiontup
+        arguments: Callable[[dict[str, Any]], Any]
+        if names is None:
+            arguments = {**constants}.__or__
+        elif not names:
+            arguments = _no_arguments
+        elif len(names) == 1:
+            arguments = _one_argument(names[0], constants)
+        else:
+            pick = itemgetter(*names)
+            arguments = (lambda parameters: pick({**constants, **parameters})) if constants else pick
+        return state.statement, arguments, len(given)
+
+    def make(self, description: Any) -> Any:
+        """Return what makes a named tuple of this statement's columns from the driver's tuple."""
+        if self._make is None:
+            row: Any = namedtuple("Row", [column[0] for column in description])
+            self._make = row._make
+        return self._make
+
+
+def _no_arguments(_parameters: dict[str, Any]) -> tuple[()]:
+    return ()
+
+
+def _one_argument(name: str, constants: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
+    if name in constants:
+        return lambda _parameters: (constants[name],)
+    return lambda parameters: (parameters[name],)
 
 
 class Transaction:
     """An open transaction. Committed when its `with` block ends, rolled back when that raises."""
 
-    def __init__(self, engine: Engine, connection: Any) -> None:
-        self._engine = engine
-        self.cursor = connection.cursor()
-        self._errors = engine.dialect.loaded_dbapi
+    __slots__ = ("_dialect", "cursor")
+
+    def __init__(self, dialect: Dialect, cursor: Any) -> None:
+        self._dialect = dialect
+        self.cursor = cursor
 
     def run(self, statement: Prepared | ClauseElement, /, **parameters: Any) -> int:
         """Run a statement; return how many rows it changed. Raises Conflict for a broken constraint."""
         prepared = statement if isinstance(statement, Prepared) else Prepared(statement)
-        text, pairs, by_position = prepared.compile(self._engine)
-        values: Any
-        if by_position:
-            values = [parameters.get(name, default) for name, default in pairs]
-        else:
-            values = {name: parameters.get(name, default) for name, default in pairs}
+        text, arguments, count = prepared.compiled(self._dialect)
+        if len(parameters) != count:
+            raise TypeError(f"the statement takes {count} parameters, not {sorted(parameters)}: {text}")
         try:
-            self.cursor.execute(text, values)
-        except self._errors.IntegrityError as error:
+            self.cursor.execute(text, arguments(parameters))
+        except self._dialect.loaded_dbapi.IntegrityError as error:
             raise Conflict(str(error)) from error
-        except self._errors.OperationalError as error:
+        except self._dialect.loaded_dbapi.OperationalError as error:
             raise DatabaseAway(str(error)) from error
         return int(self.cursor.rowcount)
 
@@ -98,14 +117,14 @@ class Transaction:
         prepared = statement if isinstance(statement, Prepared) else Prepared(statement)
         self.run(prepared, **parameters)
         values = self.cursor.fetchone()
-        return None if values is None else prepared.row(self.cursor.description)._make(values)
+        return None if values is None else prepared.make(self.cursor.description)(values)
 
     def rows(self, statement: Prepared | ClauseElement, /, **parameters: Any) -> list[Row]:
         """Return all rows."""
         prepared = statement if isinstance(statement, Prepared) else Prepared(statement)
         self.run(prepared, **parameters)
-        row = prepared.row(self.cursor.description)
-        return [row._make(values) for values in self.cursor.fetchall()]
+        make = prepared.make(self.cursor.description)
+        return [make(values) for values in self.cursor.fetchall()]
 
     def insert(self, table: sqlalchemy.Table, values: Mapping[str, Any]) -> int:
         """Insert one row; return its new integer id, where the table gives one."""
@@ -122,64 +141,116 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        kind = make_url(url).get_backend_name()
+        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         options: dict[str, Any] = {"pool_size": POOL_CONNECTIONS, "max_overflow": POOL_OVERFLOW}
-        if kind == "sqlite":
-            options["connect_args"] = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+        if self.is_sqlite:
+            options["connect_args"] = {"timeout": BUSY_SECONDS, "check_same_thread": False, "cached_statements": 512}
             options["poolclass"] = sqlalchemy.pool.QueuePool
         self.engine = create_engine(url, pool_timeout=POOL_WAIT_SECONDS, **options)
-        self._sqlite = kind == "sqlite"
-        # SQLite has one writer; queueing here is fair, where its own busy handler sleeps and guesses.
-        self._writer: Any = threading.Lock() if self._sqlite else nullcontext()
-        if self._sqlite:
+        if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
+        self._turn = threading.Lock()
+        self._writer: Any = None
 
-    @contextmanager
-    def write(self) -> Iterator[Transaction]:
+    def write(self) -> AbstractContextManager[Transaction]:
         """Open a transaction that may write. On SQLite it is alone from its first statement (`BEGIN IMMEDIATE`)."""
-        with self._writer, self._transaction("BEGIN IMMEDIATE") as transaction:
-            yield transaction
+        if self.is_sqlite:
+            return _Bounds(self.engine.dialect, "BEGIN IMMEDIATE", self._take_writer, self._give_writer)
+        return _Bounds(self.engine.dialect, "", self._take, _give)
 
-    @contextmanager
-    def read(self) -> Iterator[Transaction]:
+    def read(self) -> AbstractContextManager[Transaction]:
         """Open a transaction that sees one moment and changes nothing."""
-        with self._transaction("BEGIN") as transaction:
-            yield transaction
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Transaction]:
-        errors = self.engine.dialect.loaded_dbapi
-        try:
-            connection = self.engine.raw_connection()
-        except (errors.OperationalError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError) as error:
-            raise DatabaseAway(str(error)) from error
-        try:
-            transaction = Transaction(self.engine, connection)
-            if self._sqlite:
-                transaction.cursor.execute(begin)
-            yield transaction
-            if self._sqlite:
-                transaction.cursor.execute("COMMIT")
-            else:
-                connection.commit()
-        except BaseException as error:
-            _roll_back(connection)
-            if isinstance(error, errors.OperationalError):
-                raise DatabaseAway(str(error)) from error
-            raise
-        finally:
-            connection.close()
+        return _Bounds(self.engine.dialect, "BEGIN" if self.is_sqlite else "", self._take, _give)
 
     def close(self) -> None:
         """Close all connections."""
+        with self._turn:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
         self.engine.dispose()
 
+    def _take(self) -> Any:
+        try:
+            return self.engine.raw_connection()
+        except (self.engine.dialect.loaded_dbapi.OperationalError, *_NO_CONNECTION) as error:
+            raise DatabaseAway(str(error)) from error
 
-def _roll_back(connection: Any) -> None:
-    try:
-        connection.rollback()
-    except Exception:  # noqa: BLE001 - the connection is broken; the first error is the one to tell
-        connection.invalidate()
+    def _take_writer(self) -> Any:
+        # SQLite has one writer; queueing here is fair, where its own busy handler sleeps and guesses. The writer's
+        # connection stays out of the pool: taking it from there costs as much as several statements.
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise DatabaseAway(f"other writers of this process took {BUSY_SECONDS} s")
+        try:
+            if self._writer is None:
+                self._writer = self._take()
+        except BaseException:
+            self._turn.release()
+            raise
+        return self._writer
+
+    def _give_writer(self, connection: Any) -> None:
+        if not connection.is_valid:
+            self._writer = None
+        self._turn.release()
+
+
+_NO_CONNECTION = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError)
+
+
+def _give(connection: Any) -> None:
+    connection.close()
+
+
+class _Bounds(AbstractContextManager[Transaction]):
+    """Where a transaction begins and ends, on a connection that is taken and given back."""
+
+    __slots__ = ("_begin", "_connection", "_cursor", "_dialect", "_give", "_take")
+
+    def __init__(self, dialect: Dialect, begin: str, take: Callable[[], Any], give: Callable[[Any], None]) -> None:
+        self._dialect = dialect
+        self._begin = begin
+        self._take = take
+        self._give = give
+
+    def __enter__(self) -> Transaction:
+        self._connection = connection = self._take()
+        try:
+            self._cursor = cursor = connection.cursor()
+            if self._begin:
+                cursor.execute(self._begin)
+        except BaseException as error:
+            self._roll_back()
+            self._tell(error)
+            raise
+        return Transaction(self._dialect, cursor)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            self._roll_back()
+            self._tell(error)
+            return
+        try:
+            if self._begin:
+                self._cursor.execute("COMMIT")
+            else:
+                self._connection.commit()
+        except BaseException as failed:
+            self._roll_back()
+            self._tell(failed)
+            raise
+        self._give(self._connection)
+
+    def _roll_back(self) -> None:
+        try:
+            self._connection.rollback()
+        except Exception:  # noqa: BLE001 - the connection is broken; the first error is the one to tell
+            self._connection.invalidate()
+        self._give(self._connection)
+
+    def _tell(self, error: BaseException) -> None:
+        if isinstance(error, self._dialect.loaded_dbapi.OperationalError):
+            raise DatabaseAway(str(error)) from error
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
