@@ -1,0 +1,121 @@
+"""Run every measurement, one after the other; write `bench/results.json` and `docs/benchmarks.md`, print a table.
+
+Each also runs alone: `python -m bench.NAME --help`. The status is 0 when all asked for was measured, met or
+not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results.json"
+PAGE = ROOT / "docs" / "benchmarks.md"
+TIMEOUT_SECONDS = 3600
+
+MEASUREMENTS: dict[str, tuple[list[str], str]] = {
+    "decision": (
+        [],
+        "a durable admission decision ÷ one fsync'd one-row SQLite transaction, and its growth with projects",
+    ),
+    "spawn_rate": ([], "plain JupyterHub's time for ready servers ÷ ours, same spawner, light and real servers"),
+    "image_start": ([], "the notebook image's time to its first answer ÷ a plain image's"),
+    "batch_run": ([], "a scheduled run's wall time ÷ plain papermill's on the same notebook"),
+    "class_of_60": (
+        [],
+        "a class of 60 at once: our time to half and to all ready ÷ plain JupyterHub's with long timeouts",
+    ),
+}
+"""Module of `bench` → (its arguments, what it measures)."""
+
+
+def measure(name: str) -> list[dict[str, Any]]:
+    """Return the results that the measurement printed; raise RuntimeError when it printed none."""
+    arguments, _ = MEASUREMENTS[name]
+    command = [sys.executable, "-m", f"bench.{name}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"name"')]
+    if not results:
+        raise RuntimeError(f"bench.{name} ended with status {done.returncode} and no result:\n{done.stdout[-2000:]}")
+    return results
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Return the results as a Markdown table."""
+    rows = ["| figure | ratio | 95 % interval | target | met |", "|---|---:|---|---:|---|"]
+    rows += [
+        f"| {one['name']} | {one['ratio']:.3f} | {one['low']:.3f} to {one['high']:.3f} | ≤ {one['target']:g} "
+        f"| {'yes' if one['met'] else 'no'} |"
+        for one in results
+    ]
+    return "\n".join(rows)
+
+
+def page(measured: dict[str, list[dict[str, Any]]], when: str) -> str:
+    """Return the page of the documentation: every figure with the command that prints it."""
+    parts = [
+        "# Measured",
+        "",
+        "Ratios of two arms run side by side, interleaved, in one run of `make bench`.",
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, {when}.",
+        "",
+        "What is here is what was measured, met or not. Each figure is the median of paired ratios with its 95 %",
+        "bootstrap interval. Absolute figures of a shared machine are noisy; ratios hold better.",
+        "",
+    ]
+    for name, results in measured.items():
+        arguments, what = MEASUREMENTS[name]
+        parts += [f"## {name}", "", f"{what[0].upper()}{what[1:]}.", ""]
+        parts += [f"`{' '.join(['.venv/bin/python -m', f'bench.{name}', *arguments])}`", "", table(results), ""]
+        for one in results:
+            parts += [
+                f"- {one['name']}: `{json.dumps(one['detail'], ensure_ascii=False)}`" for _ in [0] if one["detail"]
+            ]
+        parts.append("")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(MEASUREMENTS)} (default: all)")
+    names = parser.parse_args().names or list(MEASUREMENTS)
+    unknown = sorted(set(names) - set(MEASUREMENTS))
+    if unknown:
+        parser.error(f"no measurement {', '.join(unknown)}; there are: {', '.join(MEASUREMENTS)}")
+    measured = earlier()
+    failed = False
+    for name in names:
+        print(f"bench.{name}: {MEASUREMENTS[name][1]} …", flush=True)
+        try:
+            measured[name] = measure(name)
+            print(table(measured[name]), flush=True)
+        except (RuntimeError, subprocess.TimeoutExpired, ValueError) as error:
+            print(error, file=sys.stderr)
+            failed = True
+    measured = {name: measured[name] for name in MEASUREMENTS if name in measured}
+    listed = [{**one, "measurement": name} for name, results in measured.items() for one in results]
+    RESULTS.write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    PAGE.write_text(page(measured, datetime.now(UTC).date().isoformat()), encoding="utf-8")
+    print(f"\n{table(listed)}\n\nwritten: {RESULTS.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}")
+    return 1 if failed else 0
+
+
+def earlier() -> dict[str, list[dict[str, Any]]]:
+    """Return the results of an earlier run, by measurement, so that some can be measured anew alone."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    if RESULTS.exists():
+        for one in json.loads(RESULTS.read_text(encoding="utf-8")):
+            found.setdefault(one.pop("measurement"), []).append(one)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
