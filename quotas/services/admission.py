@@ -114,6 +114,7 @@ def _stored_admission(row: Row) -> Admitted:
         pool_id=row.pool_id,
         device_model=row.device_model,
         device_count=row.device_count,
+        simulated=bool(row.simulated),
     )
 
 

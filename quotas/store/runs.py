@@ -15,6 +15,7 @@ from quotas.store.tables import (
     holds,
     memberships,
     persons,
+    pools,
     profiles,
     projects,
     runs,
@@ -46,6 +47,7 @@ _FULL = (
         memberships.c.role,
         holds.c.allocation_id,
         holds.c.pool_id,
+        pools.c.simulated,
         holds.c.device_model,
         holds.c.device_count,
         holds.c.card_version,
@@ -65,6 +67,7 @@ _FULL = (
     .join(projects, projects.c.id == runs.c.project_id)
     .join(profiles, profiles.c.id == runs.c.profile_id)
     .join(holds, holds.c.run_id == runs.c.id)
+    .outerjoin(pools, pools.c.id == holds.c.pool_id)
     .join(allocations, allocations.c.id == holds.c.allocation_id)
     .join(
         accounts,
