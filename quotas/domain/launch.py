@@ -15,11 +15,21 @@ RUN_VARIABLE = "MUDEUNG_RUN"
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A file or folder of the host that a container sees at `target`. A process of the host sees it where it is."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
 class Launch:
     """One process or container to start: `command` in `folder` with `environment`, for run `run_id`.
 
     `project_folder` is the host's folder of the project's files: the working tree of the local backend, and mounted
-    at ``/home/jovyan/project`` in a container. `attach_devices` is False on a simulated pool.
+    at ``/home/jovyan/project`` in a container; `mounts` are what a container sees beside it. `attach_devices` is False
+    on a simulated pool.
     """
 
     run_id: str
@@ -31,6 +41,7 @@ class Launch:
     project_folder: str
     environment: Mapping[str, str] = field(default_factory=dict)
     attach_devices: bool = False
+    mounts: tuple[Mount, ...] = ()
 
 
 @dataclass(frozen=True)

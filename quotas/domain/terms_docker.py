@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quotas.domain.launch import RUN_LABEL, RUN_VARIABLE, Launch
+from quotas.domain.launch import RUN_LABEL, RUN_VARIABLE, Launch, Mount
 from quotas.domain.terms_local import device_ids, thread_variables
 from quotas.domain.units import InvalidValue
 
@@ -96,7 +96,10 @@ def host_config(launch: Launch) -> dict[str, Any]:
         "security_opt": ["no-new-privileges"],
         "cap_drop": ["ALL"],
         "log_config": {"type": "json-file", "config": {"max-size": "10m", "max-file": "3"}},
-        "mounts": [{"Type": "bind", "Source": launch.project_folder, "Target": PROJECT_FOLDER, "ReadOnly": False}],
+        "mounts": [
+            {"Type": "bind", "Source": mount.source, "Target": mount.target, "ReadOnly": mount.read_only}
+            for mount in (Mount(launch.project_folder, PROJECT_FOLDER, read_only=False), *launch.mounts)
+        ],
     }
     if launch.attach_devices:
         config["device_requests"] = [_device_request(launch)]

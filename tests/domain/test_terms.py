@@ -10,7 +10,7 @@ from docker.types import HostConfig
 from dockerspawner import DockerSpawner
 
 from quotas.domain import terms_docker, terms_local
-from quotas.domain.launch import Launch
+from quotas.domain.launch import Launch, Mount
 from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind
 from quotas.domain.units import InvalidValue
@@ -136,6 +136,18 @@ def test_a_cpu_container() -> None:
     assert terms_docker.create_kwargs(launch_of(CPU)) == CREATE_KWARGS
     assert terms_docker.create_kwargs(launch_of(CPU), "1234:5678") == {**CREATE_KWARGS, "user": "1234:5678"}
     assert terms_docker.host_config(launch_of(CPU)) == HOST_CONFIG
+
+
+def test_mounts_stand_beside_the_project() -> None:
+    mounts = (Mount("/srv/batch/r", "/mnt/run"), Mount("/srv/batch/r/out", "/mnt/run/out", read_only=False))
+    assert terms_docker.host_config(launch_of(CPU, mounts=mounts)) == {
+        **HOST_CONFIG,
+        "mounts": [
+            *HOST_CONFIG["mounts"],
+            {"Type": "bind", "Source": "/srv/batch/r", "Target": "/mnt/run", "ReadOnly": True},
+            {"Type": "bind", "Source": "/srv/batch/r/out", "Target": "/mnt/run/out", "ReadOnly": False},
+        ],
+    }
 
 
 def test_a_gpu_container_names_each_of_its_devices() -> None:
