@@ -38,6 +38,10 @@ class Conflict(Exception):  # noqa: N818 - named for what happened
     """A constraint of the schema refused the change; the transaction is to be rolled back."""
 
 
+def _row_class(names: list[str]) -> Any:
+    return namedtuple("Row", names)
+
+
 class Prepared:
     """A statement with named parameters, compiled once for each dialect. Every named parameter must be given."""
 
@@ -74,8 +78,7 @@ class Prepared:
     def make(self, description: Any) -> Any:
         """Return what makes a named tuple of this statement's columns from the driver's tuple."""
         if self._make is None:
-            row: Any = namedtuple("Row", [column[0] for column in description])
-            self._make = row._make
+            self._make = _row_class([column[0] for column in description])._make
         return self._make
 
 
