@@ -7,15 +7,16 @@
 record=$1 folder=$2
 shift 2
 
-child= asked= told= woken=
+[ -d "$record" ] || mkdir -p "$record" || exit 70
+exec </dev/null >>"$record/log" 2>&1
+
+child= told= woken=
 tell() {
-    asked=1 woken=1
+    woken=1
+    true 2>/dev/null >"$record/asked"
     if [ -n "$child" ]; then kill -TERM "$child" 2>/dev/null; told=1; fi
 }
 trap tell TERM INT HUP
-
-[ -d "$record" ] || mkdir -p "$record" || exit 70
-exec </dev/null >>"$record/log" 2>&1
 
 # Whole or not at all: a record that is there can be believed.
 finish() { printf '%s\n' "$1" >"$record/exit.tmp" && mv -f "$record/exit.tmp" "$record/exit"; exit "$1"; }
@@ -26,15 +27,15 @@ true 2>/dev/null >"$record/started" || exit 75
 set +C
 
 if [ -n "$folder" ]; then cd "$folder" || finish 126; fi
-if [ -n "$asked" ]; then finish 143; fi
 
 # A background command ignores interrupts where the shell has no job control; `env --default-signal`, put before the
-# command where there is one, mends the rest.
+# command where there is one, mends the rest. Just after its fork the child still has the keeper's traps and would
+# lose a signal: hence it looks for the file, which is there before any signal is sent.
 set -m 2>/dev/null
-"$@" &
+{ [ -e "$record/asked" ] && exit 143; exec "$@"; } &
 child=$!
 set +m 2>/dev/null
-if [ -n "$asked" ] && [ -z "$told" ]; then tell; fi
+if [ -n "$woken" ] && [ -z "$told" ]; then tell; fi
 
 # A signal ends a `wait` early, with a code that is not the command's; 127 afterwards means that it is known already.
 code=
