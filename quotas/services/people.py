@@ -25,7 +25,7 @@ def add_organisation(database: Database, organisation: Organisation, *, actor: s
             store.add_organisation(transaction, checked)
             audit.record(transaction, now, actor, "organisation added", checked.code)
     except Conflict:
-        raise _taken("organisation", checked.code) from None
+        raise taken("organisation", checked.code) from None
 
 
 def add_person(  # noqa: PLR0913 - each is one column of a person
@@ -63,7 +63,7 @@ def add_person(  # noqa: PLR0913 - each is one column of a person
             audit.record(transaction, now, actor, "person added", person.username, detail)
             return stored
     except Conflict:
-        raise _taken("username", person.username) from None
+        raise taken("username", person.username) from None
 
 
 def person(database: Database, username: str) -> Person | None:
@@ -125,7 +125,8 @@ def unknown(field: str, value: str) -> InvalidValue:
     return InvalidValue(field, f"there is no {value!r:.60}", f"{value!r:.60}이(가) 없습니다")
 
 
-def _taken(field: str, value: str) -> InvalidValue:
+def taken(field: str, value: str) -> InvalidValue:
+    """Return the error that says that the name `value` is in use."""
     return InvalidValue(field, f"{value!r} is taken", f"{value!r}은(는) 이미 사용 중입니다")
 
 

@@ -1,0 +1,67 @@
+"""What a centre has promised against what it powers: the sum of awards over time, in GFLOPS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from quotas.domain.units import PPM
+
+
+@dataclass(frozen=True)
+class Promise:
+    """An award's rate in GFLOPS, from `starts_at` to `ends_at` (exclusive)."""
+
+    gflops: int
+    starts_at: int
+    ends_at: int
+
+
+@dataclass(frozen=True)
+class Supply:
+    """From `from_at` on, `gflops` of one kind of device in one pool are powered. `key` names the two."""
+
+    key: tuple[str, str]
+    from_at: int
+    gflops: int
+
+
+@dataclass(frozen=True)
+class Overcommitment:
+    """At `at`, `promised` GFLOPS exceed what the limit allows over `powered` GFLOPS."""
+
+    at: int
+    promised: int
+    powered: int
+
+
+def overcommitted(
+    new: Promise, others: Iterable[Promise], supplies: Iterable[Supply], limit_ppm: int
+) -> Overcommitment | None:
+    """Return the worst moment of `new` at which all promises exceed powered × limit, or None if there is none.
+
+    The worst is the one with most GFLOPS above the limit. Without any supply there is nothing to compare with: None.
+    """
+    supplied = sorted(supplies, key=lambda supply: supply.from_at)
+    if not supplied:
+        return None
+    overlapping = [other for other in others if other.starts_at < new.ends_at and other.ends_at > new.starts_at]
+    changes: list[tuple[int, int]] = [(new.starts_at, new.gflops)]
+    for other in overlapping:
+        changes += [(max(other.starts_at, new.starts_at), other.gflops), (other.ends_at, -other.gflops)]
+    moments = {at for at, _ in changes} | {supply.from_at for supply in supplied}
+    changes.sort(reverse=True)
+    supplied.reverse()
+    powered: dict[tuple[str, str], int] = {}
+    promised, worst, worst_excess = 0, None, 0
+    for moment in sorted(moments):
+        while changes and changes[-1][0] <= moment:
+            promised += changes.pop()[1]
+        while supplied and supplied[-1].from_at <= moment:
+            supply = supplied.pop()
+            powered[supply.key] = supply.gflops
+        now_powered = sum(powered.values())
+        excess = promised * PPM - now_powered * limit_ppm
+        if new.starts_at <= moment < new.ends_at and excess > worst_excess:
+            worst, worst_excess = Overcommitment(moment, promised, now_powered), excess
+    return worst

@@ -1,0 +1,139 @@
+"""The catalogue that an operator keeps: images, device models with their facts, profiles."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from quotas.domain.profiles import Profile
+from quotas.domain.rates import CapabilityFact, DeviceModel
+from quotas.domain.texts import code as checked_code
+from quotas.domain.texts import text
+from quotas.domain.units import LARGEST, InvalidValue, amount
+from quotas.services.people import taken, unknown
+from quotas.store import audit
+from quotas.store import profiles as store
+from quotas.store import rates as rates_store
+from quotas.store.database import Conflict, Database
+
+_REFERENCE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]{0,299}")
+
+
+@dataclass(frozen=True)
+class ProfileView:
+    """A profile with its image as a reference, the image's code, its rate in GFLOPS (None: unrated) and its place."""
+
+    profile: Profile
+    image_code: str
+    rate_gflops: int | None
+    position: int
+
+
+def add_image(  # noqa: PLR0913 - each is one column of an image
+    database: Database, code: str, reference: str, title_ko: str, title_en: str, *, actor: str, now: int
+) -> None:
+    """The image `reference` is in the catalogue as `code`. Raises InvalidValue for what is no reference, or taken."""
+    checked_code("image", code)
+    if not isinstance(reference, str) or _REFERENCE.fullmatch(reference) is None:
+        raise InvalidValue(
+            "reference",
+            f"{reference!r:.60} is not an image reference; write one as in mudeung/notebook:latest",
+            f"{reference!r:.60}은(는) 이미지 참조가 아닙니다. mudeung/notebook:latest처럼 쓰세요",
+        )
+    titles = text("title_ko", title_ko, 200), text("title_en", title_en, 200)
+    try:
+        with database.write() as transaction:
+            store.add_image(transaction, code, reference, *titles)
+            audit.record(transaction, now, actor, "image added", code, {"reference": reference})
+    except Conflict:
+        raise taken("image", code) from None
+
+
+def add_device_model(database: Database, model: DeviceModel, *, actor: str, now: int) -> None:
+    """The device model is known. Raises InvalidValue for a taken code, an unknown parent or an impossible share."""
+    checked_code("device_model", model.code)
+    text("name", model.name, 200)
+    text("kind", model.kind, 10)
+    amount("memory_bytes", model.memory_bytes)
+    amount("units", model.units)
+    amount("units_total", model.units_total)
+    if model.units > model.units_total:
+        raise InvalidValue(
+            "units",
+            f"must be at most units_total ({model.units_total}), not {model.units}",
+            f"units_total({model.units_total}) 이하여야 합니다 (입력: {model.units})",
+        )
+    try:
+        with database.write() as transaction:
+            if model.parent is not None:
+                _known_device(model.parent, store.device_model_list(transaction), "parent")
+            store.add_device_model(transaction, model)
+            audit.record(transaction, now, actor, "device model added", model.code, {"name": model.name})
+    except Conflict:
+        raise taken("device_model", model.code) from None
+
+
+def add_fact(database: Database, fact: CapabilityFact, *, actor: str, now: int) -> None:
+    """The fact is stored beside other sources'.
+
+    Raises InvalidValue for an unknown device, a peak that is no positive amount, or a second figure of one source.
+    """
+    amount("peak_gflops", fact.peak_gflops)
+    text("source", fact.source, 300)
+    try:
+        with database.write() as transaction:
+            _known_device(fact.device_model, store.device_model_list(transaction), "device_model")
+            store.add_fact(transaction, fact)
+            detail = {"precision": fact.precision.value, "peak_gflops": fact.peak_gflops, "source": fact.source}
+            audit.record(transaction, now, actor, "capability fact added", fact.device_model, detail)
+    except Conflict:
+        raise InvalidValue(
+            "source",
+            f"{fact.source!r:.60} has a figure for {fact.device_model} at {fact.precision} already",
+            f"{fact.source!r:.60}: {fact.device_model}의 {fact.precision} 수치가 이미 있습니다",
+        ) from None
+
+
+def add_profile(database: Database, profile: Profile, position: int, *, actor: str, now: int) -> None:
+    """The profile exists, at `position` in lists; `profile.image` is an image's code. It is offered to no project yet.
+
+    Raises InvalidValue for a taken code, and for an image or a device model that is not in the catalogue.
+    """
+    text("name_ko", profile.name_ko, 200)
+    text("name_en", profile.name_en, 200)
+    try:
+        with database.write() as transaction:
+            if not store.has_image(transaction, profile.image):
+                raise InvalidValue(
+                    "image",
+                    f"{profile.image!r:.60} is not in the image catalogue",
+                    f"{profile.image!r:.60}: 이미지 목록에 없습니다",
+                )
+            if profile.device_model is not None:
+                _known_device(profile.device_model, store.device_model_list(transaction), "device_model")
+            store.add(transaction, profile, position)
+            detail = {"image": profile.image, "device": profile.device_model, "count": profile.device_count}
+            audit.record(transaction, now, actor, "profile added", profile.code, detail)
+    except Conflict:
+        raise taken("profile", profile.code) from None
+
+
+def list_profiles(database: Database, now: int | None = None) -> list[ProfileView]:
+    """Return all profiles in the operator's order, with their rates in force at `now`; None is the last card's."""
+    with database.read() as transaction:
+        card = rates_store.in_force(transaction, LARGEST if now is None else now)
+        rows = store.every(transaction)
+    gflops = {rate.profile: rate.gflops for rate in card.rates} if card else {}
+    return [ProfileView(store.from_row(row), row.image_code, gflops.get(row.code), row.position) for row in rows]
+
+
+def profile(database: Database, code: str) -> Profile | None:
+    """Return the profile with its image as the catalogue's reference, or None."""
+    with database.read() as transaction:
+        row = store.one(transaction, code)
+    return None if row is None else store.from_row(row)
+
+
+def _known_device(code: str, models: list[DeviceModel], field: str) -> None:
+    if code not in {model.code for model in models}:
+        raise unknown(field, code)

@@ -1,0 +1,123 @@
+"""The catalogue: device models with their capability facts, images, profiles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from sqlalchemy import BindParameter, bindparam, insert, literal, select
+
+from quotas.domain.profiles import Profile
+from quotas.domain.rates import CapabilityFact, DeviceModel, FactStatus, Precision
+from quotas.store.database import Prepared, Row, Transaction
+from quotas.store.tables import capability_facts, device_models, images, profiles
+
+_code: BindParameter[str] = bindparam("code")
+_IMAGE = Prepared(select(literal(1)).select_from(images).where(images.c.code == _code))
+_MODELS = Prepared(select(device_models).order_by(device_models.c.code))
+_FACTS = Prepared(
+    select(capability_facts).order_by(
+        capability_facts.c.device_model, capability_facts.c.precision, capability_facts.c.source
+    )
+)
+_PROFILES = select(profiles, images.c.reference).join(images, images.c.code == profiles.c.image_code)
+_ALL = Prepared(_PROFILES.order_by(profiles.c.position, profiles.c.code))
+_ONE = Prepared(_PROFILES.where(profiles.c.code == _code))
+
+
+def add_image(transaction: Transaction, code: str, reference: str, title_ko: str, title_en: str) -> None:
+    """The image is in the catalogue. Raises Conflict when its code is taken."""
+    transaction.run(insert(images).values(code=code, reference=reference, title_ko=title_ko, title_en=title_en))
+
+
+def has_image(transaction: Transaction, code: str) -> bool:
+    """Return whether the catalogue has the image."""
+    return transaction.one(_IMAGE, code=code) is not None
+
+
+def add_device_model(transaction: Transaction, model: DeviceModel) -> None:
+    """The device model is stored. Raises Conflict when its code is taken."""
+    transaction.run(
+        insert(device_models).values(
+            code=model.code,
+            name=model.name,
+            kind=model.kind,
+            memory_bytes=model.memory_bytes,
+            parent=model.parent,
+            units=model.units,
+            units_total=model.units_total,
+        )
+    )
+
+
+def device_model_list(transaction: Transaction) -> list[DeviceModel]:
+    """Return every device model by code."""
+    return [
+        DeviceModel(row.code, row.name, row.kind, row.memory_bytes, row.parent, row.units, row.units_total)
+        for row in transaction.rows(_MODELS)
+    ]
+
+
+def add_fact(transaction: Transaction, fact: CapabilityFact) -> None:
+    """The fact is stored beside others. Raises Conflict when its source has said so already."""
+    transaction.run(
+        insert(capability_facts).values(
+            device_model=fact.device_model,
+            precision=fact.precision.value,
+            source=fact.source,
+            peak_gflops=fact.peak_gflops,
+            status=fact.status.value,
+        )
+    )
+
+
+def facts(transaction: Transaction) -> list[CapabilityFact]:
+    """Return every capability fact, by device model, precision and source."""
+    return [
+        CapabilityFact(row.device_model, Precision(row.precision), row.peak_gflops, row.source, FactStatus(row.status))
+        for row in transaction.rows(_FACTS)
+    ]
+
+
+def add(transaction: Transaction, profile: Profile, position: int) -> int:
+    """The profile is stored, `profile.image` being an image's code; return its id. Raises Conflict for a taken code."""
+    values = {
+        "code": profile.code,
+        "name_ko": profile.name_ko,
+        "name_en": profile.name_en,
+        "image_code": profile.image,
+        "device_model": profile.device_model,
+        "device_count": profile.device_count,
+        "cpu_millis": profile.cpu_millis,
+        "memory_bytes": profile.memory_bytes,
+        "storage_bytes": profile.storage_bytes,
+        "backend_terms": profile.terms_json(),
+        "position": position,
+    }
+    return transaction.insert(profiles, values)
+
+
+def one(transaction: Transaction, code: str) -> Row | None:
+    """Return the profile's row with its image's reference, or None."""
+    return transaction.one(_ONE, code=code)
+
+
+def every(transaction: Transaction) -> Sequence[Row]:
+    """Return all profiles' rows with their images' references, in the operator's order."""
+    return transaction.rows(_ALL)
+
+
+def from_row(row: Row) -> Profile:
+    """Return the profile of a row of `one` or `every`, with its image as the catalogue's reference."""
+    return Profile(
+        code=row.code,
+        name_ko=row.name_ko,
+        name_en=row.name_en,
+        image=row.reference,
+        cpu_millis=row.cpu_millis,
+        memory_bytes=row.memory_bytes,
+        storage_bytes=row.storage_bytes,
+        device_model=row.device_model,
+        device_count=row.device_count,
+        backend_terms=json.loads(row.backend_terms),
+    )
