@@ -9,14 +9,25 @@ from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
 from quotas.domain.projects import ProjectState
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import RunKind, Windows
-from quotas.domain.units import LARGEST, show_budget, show_duration, show_instant, show_rate
+from quotas.domain.units import LARGEST, InvalidValue, amount, show_budget, show_duration, show_instant, show_rate
+
+_LONGEST_NAME = 80
+"""Longer than any name of a person, project or profile."""
+
+
+def _name(text: str) -> str:
+    """Return `text`, or what no person, project or profile is called where no table could hold it."""
+    if len(text) <= _LONGEST_NAME and text.isprintable():
+        return text
+    return text[:_LONGEST_NAME].encode("unicode_escape").decode("ascii")[: _LONGEST_NAME + 1]
 
 
 @dataclass(frozen=True)
 class Request:
     """Who asks for what. `run_id` is the request's identity: the same one is answered once.
 
-    `seconds` is the full length of a batch run (its time limit), and None for a notebook, whose hold rolls.
+    `seconds` is the full length of a batch run (its time limit), and None for a notebook, whose hold rolls. Raises
+    InvalidValue for a batch run without one, or with one that is not above zero.
     """
 
     run_id: str
@@ -26,6 +37,14 @@ class Request:
     profile: str
     seconds: int | None = None
     door: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind is RunKind.BATCH:
+            amount("seconds", self.seconds)
+        elif self.seconds is not None:
+            raise InvalidValue("seconds", "a notebook has no length", "노트북에는 실행 길이를 지정할 수 없습니다")
+        for name in ("person", "project", "profile"):
+            object.__setattr__(self, name, _name(getattr(self, name)))
 
 
 @dataclass(frozen=True)

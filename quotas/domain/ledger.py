@@ -86,9 +86,10 @@ def settle(run_id: str, held: int, charge: int) -> list[Posting]:
     What was used beyond the hold is a posting of its own, from the operator's overrun account; it is never clamped.
     """
     from_hold = min(held, charge)
+    # The release comes first: available, held, spent is the order in which every event takes the accounts' rows.
     parts = (
-        (f"{run_id}:charge", TransferKind.CHARGE, from_hold),
         (f"{run_id}:release", TransferKind.RELEASE, held - from_hold),
+        (f"{run_id}:charge", TransferKind.CHARGE, from_hold),
         (f"{run_id}:overrun", TransferKind.OVERRUN, charge - from_hold),
     )
     return [Posting(key, kind, number) for key, kind, number in parts if number > 0]

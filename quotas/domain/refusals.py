@@ -27,6 +27,7 @@ class Code(StrEnum):
     IMAGE_MISSING = "image_missing"
     DEVICE_NOT_ATTACHABLE = "device_not_attachable"
     ALREADY_RUNNING = "already_running"
+    RUN_ENDED = "run_ended"
     CEILING = "ceiling"
     POOL_FULL = "pool_full"
     BUDGET_SHORT = "budget_short"
@@ -145,6 +146,13 @@ TABLE: dict[Code, Explanation] = {
         "{project} 과제에서 {person}의 서버가 이미 열려 있습니다 (실행 {run}).",
         "Open it, or stop it first.",
         "열린 서버를 사용하거나 먼저 중지하세요.",
+    ),
+    Code.RUN_ENDED: Explanation(
+        409,
+        "The run {run} was admitted before and has ended; a run starts once.",
+        "실행 {run}은(는) 이미 시작되었다가 종료되었습니다. 한 실행은 한 번만 시작됩니다.",
+        "Start anew.",
+        "새로 시작하세요.",
     ),
     Code.CEILING: Explanation(
         409,

@@ -123,6 +123,9 @@ def new_run_id() -> str:
 
 
 def charged_seconds(started_at: float, finished_at: float) -> int:
-    """Return the whole seconds to charge: the difference rounded up, at least 1. The one rounding of a run's time."""
-    whole = int(-(-(finished_at - started_at) // 1))
-    return max(whole, 1)
+    """Return the whole seconds to charge: the difference rounded up, at least 1. The one rounding of a run's time.
+
+    Both are read to the microsecond: a float of today's seconds is no finer, and 10 s must not become 11.
+    """
+    microseconds = round(finished_at * 1_000_000) - round(started_at * 1_000_000)
+    return max(-(-microseconds // 1_000_000), 1)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 GFLOPS_PER_TFLOPS = 10**3
@@ -63,7 +63,9 @@ def amount(field: str, value: object) -> int:
     return value
 
 
-_RATE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>PF|TF|GF)(?:LOPS)?", re.IGNORECASE)
+_RATE = re.compile(
+    r"(?P<whole>[0-9]{1,20})(?:\.(?P<part>[0-9]{1,20}))?\s*(?P<unit>PF|TF|GF)(?:LOPS)?", re.IGNORECASE | re.ASCII
+)
 _RATE_GFLOPS = {"PF": GFLOPS_PER_PFLOPS, "TF": GFLOPS_PER_TFLOPS, "GF": 1}
 
 
@@ -73,16 +75,14 @@ def parse_rate_gflops(field: str, text: str) -> int:
     if match is None:
         raise InvalidValue(
             field,
-            f"{text!r} is not a rate; write a number and PF, TF or GF, as in 0.08PF",
-            f"{text!r}은(는) 연산 속도가 아닙니다. 숫자와 PF, TF 또는 GF를 쓰세요. 예: 0.08PF",
+            f"{text!r:.60} is not a rate; write a number and PF, TF or GF, as in 0.08PF",
+            f"{text!r:.60}은(는) 연산 속도가 아닙니다. 숫자와 PF, TF 또는 GF를 쓰세요. 예: 0.08PF",
         )
-    try:
-        gflops = Decimal(match["number"]) * _RATE_GFLOPS[match["unit"].upper()]
-    except InvalidOperation:  # pragma: no cover - the pattern admits only decimals
-        gflops = Decimal(0)
-    if gflops != gflops.to_integral_value():
+    part = match["part"] or ""
+    gflops, rest = divmod(int(match["whole"] + part) * _RATE_GFLOPS[match["unit"].upper()], 10 ** len(part))
+    if rest:
         raise InvalidValue(field, "must be whole GFLOPS", "GFLOPS 단위의 정수여야 합니다")
-    return amount(field, int(gflops))
+    return amount(field, gflops)
 
 
 def parse_instant(field: str, text: str, *, zone: ZoneInfo = CALENDAR) -> int:

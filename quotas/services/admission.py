@@ -22,6 +22,8 @@ from quotas.store.database import Conflict, Database, DatabaseAway, Row, Transac
 
 ATTEMPTS = 5
 """How often a decision is taken again when another one took its balance first; then the ledger counts as away."""
+CLOCK_SECONDS = 300
+"""How far a backend's clock may be ahead of ours."""
 
 
 class _Raced(Exception):  # noqa: N818 - named for what happened
@@ -42,7 +44,7 @@ def reserve(database: Database, request: Request, now: int, windows: Windows) ->
             with database.read() as transaction:
                 stored = runs_store.one(transaction, request.run_id)
             if stored is not None:
-                return _stored_admission(stored)
+                return _stored_answer(stored)
         except DatabaseAway:
             break
     return Refused(Code.LEDGER_AWAY)
@@ -54,6 +56,9 @@ def _reserve(transaction: Transaction, request: Request, now: int, windows: Wind
         raise _Raced
     decision = decide(request, situation, now, windows)
     if isinstance(decision, Refused):
+        # A batch run that is asked for again meets its own hold in the balance and in the ceiling.
+        if runs_store.one(transaction, request.run_id) is not None:
+            raise _Raced
         detail = {"code": decision.code.value, "profile": request.profile[:80], "kind": request.kind.value}
         audit.record(transaction, now, request.person, "start refused", request.project, detail)
         return decision
@@ -102,7 +107,9 @@ def _take(transaction: Transaction, admitted: Admitted, now: int) -> None:
         raise _Raced
 
 
-def _stored_admission(row: Row) -> Admitted:
+def _stored_answer(row: Row) -> Decision:
+    if row.hold_state != HoldState.OPEN.value:
+        return Refused(Code.RUN_ENDED, {"run": row.id})
     return Admitted(
         run_id=row.id,
         allocation_id=row.allocation_id,
@@ -186,6 +193,8 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
         _pay_until(transaction, row, reach, now)
         until_at = reach
     if until_at >= wanted:
+        if row.warned_at is not None:  # the balance came back; should it end again, that is told again
+            transaction.run(runs_store.UNMARK_WARNED, run=row.id)
         return Extension(Standing.EXTENDED, until_at)
     limit = Limit.AWARD_END if until_at >= row.award_ends_at else Limit.BUDGET
     stop_at = until_at - windows.stop_margin
@@ -224,17 +233,15 @@ def _ending(transaction: Transaction, row: Row, ending: Extension, now: int) -> 
         return ending
     why_en, why_ko = _WHY[ending.limit or Limit.WINDOW]
     stop = show_instant(max(ending.stop_at or now, now))
-    notices.tell(
-        transaction,
-        notices.Notice(
-            person_id=row.person_id,
-            kind="run ending",
-            about=row.id,
-            text_en=f"Your run on {row.project} ({row.profile}) will be stopped at {stop}: {why_en}. Save your work.",
-            text_ko=f"{row.project} 과제의 실행({row.profile})이 {stop}에 중지됩니다: {why_ko}. 작업을 저장하세요.",
-        ),
-        now,
+    notice = notices.Notice(
+        person_id=row.person_id,
+        kind="run ending",
+        about=row.id,
+        text_en=f"Your run on {row.project} ({row.profile}) will be stopped at {stop}: {why_en}. Save your work.",
+        text_ko=f"{row.project} 과제의 실행({row.profile})이 {stop}에 중지됩니다: {why_ko}. 작업을 저장하세요.",
     )
+    if not notices.tell(transaction, notice, now):
+        notices.tell(transaction, replace(notice, about=f"{row.id}:{row.extensions}"), now)
     audit.record(transaction, now, "platform", "run ending", row.id, {"limit": str(ending.limit), "stop": stop})
     return replace(ending, warned_now=True)
 
@@ -268,27 +275,44 @@ def settle(database: Database, run_id: str, ended: Ended, now: int) -> Charge | 
 
     Returns None for a run that was never admitted. Raises DatabaseAway when nothing could be written.
     """
-    with database.write() as transaction:
-        row = runs_store.one(transaction, run_id)
-        if row is None:
-            return None
-        if row.hold_state != HoldState.OPEN.value:
-            return Charge(run_id, row.seconds or 0, row.charge or 0, row.overrun_amount or 0, settled_now=False)
-        return _settle(transaction, row, ended, now)
+    for _ in range(ATTEMPTS):
+        try:
+            with database.write() as transaction:
+                row = runs_store.one(transaction, run_id)
+                if row is None:
+                    return None
+                if row.hold_state != HoldState.OPEN.value:
+                    return Charge(run_id, row.seconds or 0, row.charge or 0, row.overrun_amount or 0, settled_now=False)
+                return _settle(transaction, row, ended, now)
+        except _Raced:
+            continue
+    raise DatabaseAway("the run could not be settled: its hold changed at every attempt")
+
+
+def _ran(row: Row, ended: Ended, now: int) -> tuple[float | None, float | None, Outcome]:
+    """Return (started at, finished at, outcome): never before its hold, and a known end that is no later than now.
+
+    An end in the future is a broken clock, not use: it counts as unknown.
+    """
+    started_at = ended.started_at if ended.started_at is not None else row.started_at
+    if started_at is None:
+        return None, None, ended.outcome
+    started_at = max(started_at, row.opened_at)
+    finished_at, outcome = ended.finished_at, ended.outcome
+    if finished_at is None or finished_at > now + CLOCK_SECONDS:
+        finished_at, outcome = row.seen_at or started_at, Outcome.LOST
+    return started_at, max(finished_at, started_at), outcome
 
 
 def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charge:
-    started_at = ended.started_at if ended.started_at is not None else row.started_at
-    seconds, finished_at, outcome = 0, None, ended.outcome
-    if started_at is not None:
-        finished_at = ended.finished_at
-        if finished_at is None:
-            finished_at, outcome = row.seen_at or started_at, Outcome.LOST
+    started_at, finished_at, outcome = _ran(row, ended, now)
+    seconds = 0
+    if started_at is not None and finished_at is not None:
         seconds = min(charged_seconds(started_at, finished_at), LARGEST // row.gflops)
     amount = seconds * row.gflops
     state = HoldState.POSTED if amount else HoldState.VOIDED
-    if transaction.run(runs_store.CLOSE_HOLD, run=row.id, new_state=state.value, at=now) != 1:
-        raise DatabaseAway("the hold was closed by another transaction; try again")
+    if transaction.run(runs_store.CLOSE_HOLD, run=row.id, amount=row.amount, new_state=state.value, at=now) != 1:
+        raise _Raced
     transaction.run(store.GIVE_RATE, allocation_id=row.allocation_id, gflops=row.gflops)
     if row.pool_id is not None:
         transaction.run(store.GIVE_DEVICES, model=row.device_model, pool=row.pool_id, count=row.device_count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BindParameter, and_, bindparam, func, insert, literal, select, update
+from sqlalchemy import BindParameter, and_, bindparam, case, func, insert, literal, select, update
 
 from quotas.domain.admission import AllocationSituation, PoolSituation, Request, Situation
 from quotas.domain.ledger import COMPUTE, AccountKind
@@ -35,7 +35,11 @@ _one = select(literal(1).label("one")).subquery("one")
 chosen_allocation = (
     select(allocations.c.id)
     .where(allocations.c.project_id == projects.c.id, allocations.c.asset == COMPUTE)
-    .order_by((allocations.c.ends_at <= _now), (allocations.c.starts_at > _now), allocations.c.ends_at)
+    .order_by(
+        (allocations.c.ends_at <= _now),
+        (allocations.c.starts_at > _now),
+        case((allocations.c.ends_at <= _now, -allocations.c.ends_at), else_=allocations.c.ends_at),
+    )
     .limit(1)
     .correlate(projects)
     .scalar_subquery()
@@ -199,7 +203,8 @@ TAKE_RATE = Prepared(
 GIVE_RATE = Prepared(
     update(allocations)
     .where(allocations.c.id == bindparam("allocation_id"))
-    .values(in_use_gflops=allocations.c.in_use_gflops - bindparam("gflops"))
+    # What comes back after the end is to expire too: see quotas.services.refunds.
+    .values(in_use_gflops=allocations.c.in_use_gflops - bindparam("gflops"), expired_at=None)
 )
 
 TAKE_DEVICES = Prepared(

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import and_, bindparam, case, insert, or_, select, update
 
 from quotas.domain.ledger import COMPUTE, MAY_GO_NEGATIVE, OF_AN_ALLOCATION, AccountKind, Posting
+from quotas.domain.units import LARGEST, InvalidValue
 from quotas.store.database import Conflict, Prepared, Row, Transaction
 from quotas.store.tables import accounts, allocations, projects, transfers
 
@@ -17,15 +18,23 @@ _ACCOUNTS = Prepared(
     select(accounts.c.id, accounts.c.kind, accounts.c.balance).where(or_(_of_allocation, _of_programme))
 )
 
+# `room` is what an account may hold beside the amount: no balance leaves the range of the store's integers.
 _MOVE = Prepared(
     update(accounts)
     .where(
-        or_(accounts.c.id == bindparam("debit"), accounts.c.id == bindparam("credit")),
         or_(
-            accounts.c.id == bindparam("credit"),
-            accounts.c.kind.in_(sorted(kind.value for kind in MAY_GO_NEGATIVE)),
-            accounts.c.balance >= bindparam("amount"),
-        ),
+            and_(accounts.c.id == bindparam("credit"), accounts.c.balance <= bindparam("room")),
+            and_(
+                accounts.c.id == bindparam("debit"),
+                or_(
+                    accounts.c.balance >= bindparam("amount"),
+                    and_(
+                        accounts.c.kind.in_(sorted(kind.value for kind in MAY_GO_NEGATIVE)),
+                        accounts.c.balance >= -bindparam("room"),
+                    ),
+                ),
+            ),
+        )
     )
     .values(
         balance=accounts.c.balance
@@ -74,8 +83,8 @@ def post(
 ) -> None:
     """The transfer is written and both balances have moved.
 
-    Raises BalanceShort when the debit account does not hold the amount, Conflict when the key is written already;
-    the caller's transaction is then to be rolled back.
+    Raises BalanceShort when the debit account does not hold the amount, Conflict when the key is written already, and
+    InvalidValue when a balance would leave the range of the store; the caller's transaction is to be rolled back.
     """
     by_kind = account_ids(transaction, allocation_id)
     debit_kind, credit_kind = posting.sides
@@ -92,10 +101,12 @@ def post(
         **values,
     )
     try:
-        moved = transaction.run(_MOVE, **values)
+        moved = transaction.run(_MOVE, room=LARGEST - posting.amount, **values)
     except Conflict as error:
         raise BalanceShort(posting.key) from error
     if moved != 2:
+        if debit_kind in MAY_GO_NEGATIVE:
+            raise InvalidValue("amount", f"makes a balance larger than {LARGEST}", f"잔액이 {LARGEST}을(를) 넘습니다")
         raise BalanceShort(posting.key)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BindParameter, bindparam, insert, select, update
+from sqlalchemy import BindParameter, bindparam, insert, or_, select, update
 
 from quotas.domain.ledger import AccountKind
 from quotas.domain.runs import HoldState, RunState
@@ -89,7 +89,7 @@ _LATEST_OF_PROJECT = Prepared(
 
 CLOSE_HOLD = Prepared(
     update(holds)
-    .where(holds.c.run_id == _run, holds.c.state == HoldState.OPEN.value)
+    .where(holds.c.run_id == _run, holds.c.state == HoldState.OPEN.value, holds.c.amount == bindparam("amount"))
     .values(state=bindparam("new_state"), closed_at=bindparam("at"))
 )
 EXTEND_HOLD = Prepared(
@@ -106,10 +106,19 @@ MARK_STARTED = Prepared(
     .where(runs.c.id == _run, runs.c.state == RunState.HELD.value)
     .values(state=RunState.RUNNING.value, started_at=bindparam("at"), seen_at=bindparam("at"))
 )
-MARK_SEEN = Prepared(update(runs).where(runs.c.id == _run).values(seen_at=bindparam("at")))
+MARK_SEEN = Prepared(
+    update(runs)
+    .where(
+        runs.c.id == _run,
+        runs.c.state != RunState.SETTLED.value,
+        or_(runs.c.seen_at.is_(None), runs.c.seen_at < bindparam("at")),
+    )
+    .values(seen_at=bindparam("at"))
+)
 MARK_WARNED = Prepared(
     update(runs).where(runs.c.id == _run, runs.c.warned_at.is_(None)).values(warned_at=bindparam("at"))
 )
+UNMARK_WARNED = Prepared(update(runs).where(runs.c.id == _run).values(warned_at=None))
 MARK_SETTLED = Prepared(
     update(runs)
     .where(runs.c.id == _run)
