@@ -35,6 +35,9 @@ class Code(StrEnum):
     DEFAULT_SERVER_OFF = "default_server_off"
     FORM_INVALID = "form_invalid"
     LINK_MAY_NOT_START = "link_may_not_start"
+    BACKEND_AWAY = "backend_away"
+    START_FAILED = "start_failed"
+    START_TIMEOUT = "start_timeout"
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,27 @@ TABLE: dict[Code, Explanation] = {
         "Press Start on this page.",
         "이 페이지에서 시작을 누르세요.",
     ),
+    Code.BACKEND_AWAY: Explanation(
+        503,
+        "The backend {backend} does not answer, so the server could not be started.",
+        "{backend} 백엔드가 응답하지 않아 서버를 시작할 수 없습니다.",
+        "Try again in a minute; running servers go on.",
+        "1분 후 다시 시도하세요. 실행 중인 서버는 유지됩니다.",
+    ),
+    Code.START_FAILED: Explanation(
+        503,
+        "The server of {project} with {profile} could not be started: {reason_en}.",
+        "{project} 과제의 서버({profile})를 시작하지 못했습니다: {reason_ko}.",
+        "Try again, or tell the operator the run {run}.",
+        "다시 시도하거나, 운영자에게 실행 번호 {run}을(를) 알려 주세요.",
+    ),
+    Code.START_TIMEOUT: Explanation(
+        503,
+        "The server of {project} with {profile} was not ready after {limit_en}.",
+        "{project} 과제의 서버({profile})가 {limit_ko} 안에 준비되지 않았습니다.",
+        "Try again when fewer servers start, or tell the operator the run {run}.",
+        "시작하는 서버가 적을 때 다시 시도하거나, 운영자에게 실행 번호 {run}을(를) 알려 주세요.",
+    ),
 }
 
 
@@ -231,7 +255,7 @@ class Refused:
     def next_step(self, language: str) -> str:
         """Return what the person can do now."""
         row = TABLE[self.code]
-        text = row.next_ko if language == "ko" else row.next_en
+        text = (row.next_ko if language == "ko" else row.next_en).format_map(dict(self.numbers))
         if self.fits_now:
             text += f" 지금 가능한 프로필: {self.fits_now}." if language == "ko" else f" Fits now: {self.fits_now}."
         return text
