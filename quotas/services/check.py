@@ -1,0 +1,168 @@
+"""Every invariant of the stored data, checked as it is: one table, and what was found against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from quotas.domain import ledger
+from quotas.store import check as store
+from quotas.store.database import Database, Prepared, Row, Transaction
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An invariant that does not hold: which, of what (an account, a run, a pool), and the numbers that differ."""
+
+    invariant: str
+    subject: str
+    detail: str
+
+
+Look = Callable[[Transaction, int], Iterator[tuple[str, str]]]
+
+
+def sums_are_zero(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """The balances of all accounts of an asset add up to zero."""
+    return _rows(transaction, store.SUMS)
+
+
+def no_balance_below_zero(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """No balance of an allocation is below zero, and none is larger than the store can hold."""
+    return _rows(transaction, store.NEGATIVE)
+
+
+def balance_is_its_transfers(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """A balance equals the sum of its account's transfers."""
+    return _rows(transaction, store.TRANSFERS_DIFFER)
+
+
+def held_is_the_open_holds(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """What is held of an allocation equals its open holds."""
+    return _rows(transaction, store.HELD_DIFFERS)
+
+
+def rate_in_use_is_the_open_holds(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """The rate that counts against an allocation's ceiling equals that of its open holds."""
+    return _rows(transaction, store.IN_USE_DIFFERS)
+
+
+def devices_in_use_are_the_open_holds(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """The devices in use of a pool equal those of the open holds, and every held device is of a pool."""
+    yield from _rows(transaction, store.DEVICES_DIFFER)
+    yield from _rows(transaction, store.DEVICES_OF_NO_POOL)
+
+
+def nothing_admitted_over_capacity(transaction: Transaction, now: int) -> Iterator[tuple[str, str]]:
+    """No run was admitted to a pool beyond the healthy devices of its phase."""
+    return _rows(transaction, store.OVER_CAPACITY, now=now)
+
+
+def one_hold_per_run(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """An open run has one open hold and a settled run none; a person has one open notebook on a project."""
+    yield from _rows(transaction, store.HOLD_OF_RUN)
+    yield from _rows(transaction, store.TWO_OPEN_NOTEBOOKS)
+
+
+def one_charge_per_posted_run(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """A posted run has exactly one charge, its pinned rate × its seconds; any other run has none."""
+    return _rows(transaction, store.CHARGE_OF_HOLD)
+
+
+def pinned_rate_is_on_its_card(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """The rate pinned by a hold is the one of its profile on its rate card, unchanged."""
+    return _rows(transaction, store.PINNED_RATE)
+
+
+def charge_is_hold_and_overrun(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """A charge is what was taken from its hold, at most all of it, and its overrun."""
+    return _rows(transaction, store.CHARGE_DIFFERS)
+
+
+def refunds_within_the_charge(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """The refunds of a run are at most what its project paid for it."""
+    return _rows(transaction, store.REFUNDED_TOO_MUCH)
+
+
+def intervals_never_overlap(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """A person's notebook runs on a project follow each other."""
+    return _rows(transaction, store.INTERVALS_OVERLAP)
+
+
+def nothing_held_past_the_end(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """No hold reaches past its award's end."""
+    return _rows(transaction, store.PAST_THE_END)
+
+
+def amounts_are_positive(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """No amount of a transfer, hold or charge is zero, negative or larger than the store can hold."""
+    for statement in store.AMOUNTS:
+        yield from _rows(transaction, statement)
+
+
+def transfers_have_their_sides(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """A transfer moves between the accounts of its kind, of its own allocation or the programme."""
+    return _rows(transaction, store.WRONG_SIDES)
+
+
+def keys_are_unique(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """No key and no sequence is on two transfers."""
+    for statement in store.TWICE:
+        yield from _rows(transaction, statement)
+
+
+def replay_gives_the_balances(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """Replaying the journal from its first transfer gives the balances as they are."""
+    replayed = dict(ledger.replay(store.journal(transaction)))
+    differing = [
+        (account, balance, replayed.get(account, 0))
+        for account, balance in store.balances(transaction)
+        if replayed.pop(account, 0) != balance
+    ]
+    for account, balance, by_journal in differing[: store.LIMIT]:
+        yield store.account_name(transaction, account), f"balance {balance}, journal {by_journal}"
+    for account, by_journal in list(replayed.items())[: store.LIMIT]:
+        yield store.account_name(transaction, account), f"balance none, journal {by_journal}"
+
+
+INVARIANTS: tuple[Look, ...] = (
+    sums_are_zero,
+    no_balance_below_zero,
+    balance_is_its_transfers,
+    held_is_the_open_holds,
+    rate_in_use_is_the_open_holds,
+    devices_in_use_are_the_open_holds,
+    nothing_admitted_over_capacity,
+    one_hold_per_run,
+    one_charge_per_posted_run,
+    pinned_rate_is_on_its_card,
+    charge_is_hold_and_overrun,
+    refunds_within_the_charge,
+    intervals_never_overlap,
+    nothing_held_past_the_end,
+    amounts_are_positive,
+    transfers_have_their_sides,
+    keys_are_unique,
+    replay_gives_the_balances,
+)
+"""Each is a function of its name, whose docstring says what must be so."""
+
+
+def findings(database: Database, now: int) -> list[Finding]:
+    """Return what breaks an invariant, all of one moment; an empty list when all is as it must be."""
+    with database.read() as transaction:
+        return [
+            Finding(invariant.__name__, subject, detail)
+            for invariant in INVARIANTS
+            for subject, detail in invariant(transaction, now)
+        ]
+
+
+def _rows(transaction: Transaction, statement: Prepared, **parameters: int) -> Iterator[tuple[str, str]]:
+    for row in transaction.rows(statement, **parameters):
+        yield str(row[0]), _numbers(row)
+
+
+def _numbers(row: Row) -> str:
+    named = list(zip(row._fields, row, strict=True))[1:]
+    return ", ".join(f"{name.replace('_', ' ')} {'none' if value is None else value}" for name, value in named)
