@@ -1,0 +1,74 @@
+"""Amounts, factors and parameters as they are typed on a command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from quotas.domain.units import GFLOPS_PER_PFLOPS, GFLOPS_PER_TFLOPS, HOUR_SECONDS, PPM, InvalidValue, amount
+
+_BUDGET = re.compile(r"(?P<number>[0-9]{1,30}(?:\.[0-9]{1,12})?)\s*(?P<unit>PF|TF|GF)·?h", re.IGNORECASE)
+_SIZES = {"PF": GFLOPS_PER_PFLOPS, "TF": GFLOPS_PER_TFLOPS, "GF": 1}
+
+
+def budget(field: str, text: str) -> int:
+    """Read ``1200`` (GFLOPS·s) or ``0.5PFh`` as GFLOPS·s, above zero and whole. Raises InvalidValue."""
+    match = _BUDGET.fullmatch(text.strip())
+    if match is not None:
+        number = Decimal(match["number"]) * _SIZES[match["unit"].upper()] * HOUR_SECONDS
+        if number != number.to_integral_value():
+            raise InvalidValue(field, "must be whole GFLOPS·s", "GFLOPS·s 단위의 정수여야 합니다")
+        return amount(field, int(number))
+    if re.fullmatch(r"-?[0-9]{1,40}", text.strip()) is None:
+        raise InvalidValue(
+            field,
+            f"{text!r:.60} is not an amount; write whole GFLOPS·s, or a number and PFh, TFh or GFh, as in 0.5PFh",
+            f"{text!r:.60}은(는) 양이 아닙니다. GFLOPS·s 정수 또는 0.5PFh처럼 숫자와 PFh, TFh, GFh를 쓰세요",
+        )
+    return amount(field, int(text))
+
+
+def factor_ppm(field: str, text: str) -> int:
+    """Read ``4`` or ``0.85`` as millionths, above zero. Raises InvalidValue."""
+    try:
+        number = Decimal(text) * PPM
+        if not number.is_finite() or number.adjusted() > 20 or number != number.to_integral_value():
+            raise InvalidOperation
+    except (InvalidOperation, ValueError):
+        raise InvalidValue(
+            field,
+            f"{text!r:.60} is not a factor; write a number with up to six decimals, as in 4 or 0.85",
+            f"{text!r:.60}은(는) 배수가 아닙니다. 4 또는 0.85처럼 소수점 아래 6자리까지의 수를 쓰세요",
+        ) from None
+    return amount(field, int(number))
+
+
+def names(text: str) -> list[str]:
+    """Read ``a,b`` as a list of names, blanks left out."""
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def parameters(given: list[str]) -> dict[str, Any]:
+    """Read ``name=value`` pairs: a value that is JSON counts as such, any other is text. Raises InvalidValue."""
+    read: dict[str, Any] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise InvalidValue("param", f"{each!r:.60} is not NAME=VALUE", f"{each!r:.60}: 이름=값 형식이어야 합니다")
+        if name in read:
+            raise InvalidValue("param", f"{name} is given twice", f"{name}이(가) 두 번 지정되었습니다")
+        read[name] = _value(value)
+    return read
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return text
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
