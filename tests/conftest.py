@@ -66,10 +66,16 @@ def database(tmp_path: Path, migrated_file: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def centre(tmp_path: Path, centre_file: Path) -> Iterator[Centre]:
+def seeded(tmp_path: Path, centre_file: Path) -> Iterator[Centre]:
     """The small centre of :mod:`tests.centre` in a database of its own, at ``tmp_path / "centre.sqlite"``."""
     path = tmp_path / "centre.sqlite"
     shutil.copyfile(centre_file, path)
     fresh = Database(f"sqlite:///{path}")
     yield Centre(fresh)
     fresh.close()
+
+
+@pytest.fixture
+def centre(seeded: Centre) -> Centre:
+    """The same, under the name that a folder may give to a centre of its own."""
+    return seeded

@@ -1,0 +1,73 @@
+"""Awards against what is powered, over time."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quotas.domain.capacity import Overcommitment, Promise, Supply, overcommitted
+from quotas.domain.units import PPM
+
+POOL = ("main", "h100")
+
+
+def test_without_any_supply_there_is_nothing_to_compare_with() -> None:
+    assert overcommitted(Promise(10**9, 0, 10), [], [], PPM) is None
+
+
+def test_a_sum_just_at_the_limit_fits_and_one_more_does_not() -> None:
+    supply = [Supply(POOL, 0, 100)]
+    assert overcommitted(Promise(50, 10, 20), [Promise(50, 0, 30)], supply, PPM) is None
+    assert overcommitted(Promise(51, 10, 20), [Promise(50, 0, 30)], supply, PPM) == Overcommitment(10, 101, 100)
+    assert overcommitted(Promise(70, 10, 20), [Promise(50, 0, 30)], supply, 1_200_000) is None
+
+
+def test_an_award_that_ends_when_the_new_one_starts_does_not_count() -> None:
+    supply = [Supply(POOL, 0, 100)]
+    assert overcommitted(Promise(100, 10, 20), [Promise(100, 0, 10), Promise(100, 20, 30)], supply, PPM) is None
+
+
+def test_the_worst_moment_is_named() -> None:
+    others = [Promise(60, 0, 15), Promise(90, 15, 20)]
+    found = overcommitted(Promise(50, 10, 20), others, [Supply(POOL, 0, 100)], PPM)
+    assert found == Overcommitment(15, 140, 100)
+
+
+def test_a_later_phase_that_powers_less_is_seen() -> None:
+    supplies = [Supply(POOL, 0, 100), Supply(("annex", "h100"), 0, 50), Supply(POOL, 15, 10)]
+    found = overcommitted(Promise(120, 10, 20), [], supplies, PPM)
+    assert found == Overcommitment(15, 120, 60)
+    assert overcommitted(Promise(120, 10, 15), [], supplies, PPM) is None
+
+
+promise = st.builds(
+    lambda gflops, start, length: Promise(gflops, start, start + length),
+    st.integers(1, 50),
+    st.integers(0, 20),
+    st.integers(1, 20),
+)
+supply = st.builds(
+    Supply, st.sampled_from([("a", "x"), ("a", "y"), ("b", "x")]), st.integers(0, 30), st.integers(0, 90)
+)
+
+
+@given(
+    promise,
+    st.lists(promise, max_size=6),
+    st.lists(supply, min_size=1, max_size=5, unique_by=lambda each: (each.key, each.from_at)),
+    st.integers(1, 2 * PPM),
+)
+def test_it_says_what_looking_at_every_second_says(
+    new: Promise, others: list[Promise], supplies: list[Supply], limit_ppm: int
+) -> None:
+    worst = 0
+    for second in range(new.starts_at, new.ends_at):
+        promised = new.gflops + sum(each.gflops for each in others if each.starts_at <= second < each.ends_at)
+        newest: dict[tuple[str, str], Supply] = {}
+        for each in sorted(supplies, key=lambda one: one.from_at):
+            if each.from_at <= second:
+                newest[each.key] = each
+        powered = sum(each.gflops for each in newest.values())
+        worst = max(worst, promised * PPM - powered * limit_ppm)
+    found = overcommitted(new, others, supplies, limit_ppm)
+    assert (0 if found is None else found.promised * PPM - found.powered * limit_ppm) == worst
