@@ -182,8 +182,13 @@ def test_papermill_runs_a_notebook_with_parameters(lab: Server) -> None:
     assert done["cells"][-1]["outputs"][0]["text"] == ["rate 42\n"]
 
 
-def test_batch_runner_is_in_the_image(lab: Server) -> None:
-    lab.run("python", "-c", "import ast; ast.parse(open('/opt/mudeung/execute.py').read())")
+def test_batch_runner_runs_a_notebook(lab: Server) -> None:
+    lab.put("/tmp", "in.ipynb", json.dumps(NOTEBOOK).encode())
+    lab.put("/tmp", "parameters.json", b'{"rate": 5}')
+    files = "--input in.ipynb --output done.ipynb --parameters parameters.json --record record.json"
+    lab.run("sh", "-c", f"cd /tmp && python /opt/mudeung/execute.py {files} --cwd /home/jovyan/project")
+    assert json.loads(lab.run("cat", "/tmp/record.json"))["state"] == "succeeded"
+    assert json.loads(lab.run("cat", "/tmp/done.ipynb"))["cells"][-1]["outputs"][0]["text"] == ["rate 35\n"]
 
 
 def test_slow_module_put_off_works_when_used(lab: Server) -> None:
