@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quotas.domain.admission import Request
 from quotas.domain.devices import FACTS, MODELS
 from quotas.domain.people import MembershipRole, Organisation, PlatformRole
 from quotas.domain.pools import CapacityPhase
 from quotas.domain.profiles import Profile
 from quotas.domain.projects import Award, ProjectKind
 from quotas.domain.rates import Precision, Rate, RateCard, RateRule
+from quotas.domain.runs import RunKind, Windows, new_run_id
 from quotas.domain.units import DAY_SECONDS, PPM
-from quotas.services import people, pools, profiles, projects, rates
+from quotas.services import admission, people, pools, profiles, projects, rates
+from quotas.store import audit
 from quotas.store.database import Database
 
 NOW = 1_800_000_000
@@ -89,6 +92,31 @@ def approve(centre: Centre, code: str, given: Award | None = None, **changes: ob
         "oversubscription_limit_ppm": 2 * PPM,
     }
     return projects.approve(centre.database, code, given or award(centre), **(values | changes))  # type: ignore[arg-type]
+
+
+def applied(centre: Centre, code: str, **changes: object) -> projects.ProjectView:
+    """Apply for `code` as the PI does, with `changes`."""
+    asked = application(centre, code, **changes)
+    return projects.apply(centre.database, asked, actor=centre.pi, now=centre.now)
+
+
+def shown(centre: Centre, code: str = "vision", now: int | None = None) -> projects.ProjectView:
+    """Return the project as it stands at `now`, the centre's if none is given."""
+    view = projects.show(centre.database, code, centre.now if now is None else now)
+    assert view is not None
+    return view
+
+
+def start(centre: Centre, profile: str = "cpu-small", person: str | None = None) -> admission.Decision:
+    """Ask for a notebook on the centre's project, as its member if nobody is named."""
+    request = Request(new_run_id(), RunKind.NOTEBOOK, person or centre.member, centre.project, profile)
+    return admission.reserve(centre.database, request, centre.now, Windows())
+
+
+def events(centre: Centre, code: str) -> list[str]:
+    """Return the actions of the audit events about `code`, oldest first."""
+    with centre.database.read() as transaction:
+        return [row.action for row in audit.latest(transaction) if row.subject == code][::-1]
 
 
 def _add_people(centre: Centre) -> None:
