@@ -36,7 +36,7 @@ def factor_ppm(field: str, text: str) -> int:
         number = Decimal(text) * PPM
         if not number.is_finite() or number.adjusted() > 20 or number != number.to_integral_value():
             raise InvalidOperation
-    except (InvalidOperation, ValueError):
+    except ArithmeticError:
         raise InvalidValue(
             field,
             f"{text!r:.60} is not a factor; write a number with up to six decimals, as in 4 or 0.85",

@@ -11,7 +11,7 @@ from cli.projects import must_exist
 from cli.session import FAILED, Session, command
 from cli.tables import Column, Format, FormatOption, Kind, show
 from quotas.domain.units import show_budget
-from quotas.services import projects, refunds
+from quotas.services import check, projects, refunds
 from quotas.services.project_views import ProjectView
 from quotas.store import ledger as store
 
@@ -110,8 +110,6 @@ def refund(
 
 def check_all(session: Session, output: FormatOption = Format.TABLE) -> None:
     """Check every invariant of the ledger over the stored data; exit 1 with the findings if one fails."""
-    from quotas.services import check  # noqa: PLC0415 - reads every table's module
-
     findings = check.findings(session.database, session.now)
     rows = [{"invariant": each.invariant, "subject": each.subject, "detail": each.detail} for each in findings]
     if rows or output is not Format.TABLE:
