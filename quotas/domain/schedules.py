@@ -62,8 +62,11 @@ def next_at(timing: Timing, after: int) -> int | None:
     if timing.once_at is not None:
         return timing.once_at if timing.once_at > after else None
     local = moment(after).astimezone(zone(timing.zone))
+    line = timing.cron or ""
     try:
-        found: datetime = next(CronSim(timing.cron or "", local))
+        if len(line.split()) != 5:
+            raise CronSimError("not five fields")
+        found: datetime = next(CronSim(line, local))
     except CronSimError as error:
         raise InvalidValue(
             "cron",
