@@ -1,0 +1,222 @@
+"""The check finds what is broken, whatever broke it: each invariant is violated by hand and found by its name."""
+
+# ruff: noqa: S608 - the statements are put together from the words above them
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+
+from quotas.domain.runs import RunKind
+from quotas.services import check, refunds
+from quotas.store.database import Database
+from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, START, Centre
+
+NOW = START + DAY
+BUDGET = 100_000 * GPU_GFLOPS
+LATER = NOW + 10_000
+
+
+@pytest.fixture
+def used(centre: Centre) -> Centre:
+    """A centre in which everything has happened that a ledger records.
+
+    The allocations: 1 of vision, 2 of sound. The runs: settled, overrun and refunded, voided, open, open as batch.
+    """
+    centre.award("vision", BUDGET)
+    centre.project("sound", {"ada": "pi"})
+    centre.award("sound", BUDGET, ends_at=NOW + 50)
+    centre.run(NOW, 100)
+    run_id, _ = centre.run(NOW + 200, FIRST_HOLD + 10)
+    refunds.refund_charge(centre.database, run_id, 5000, reason="a fault", actor="operator", now=LATER)
+    centre.settle(centre.admitted(NOW, person="bob").run_id, None, None)
+    refunds.expire_ended(centre.database, LATER)
+    centre.admitted(LATER - 100, profile="gpu-2")
+    centre.admitted(LATER - 90, profile="cpu", kind=RunKind.BATCH, seconds=600)
+    return centre
+
+
+def corrupt(database: Database, *statements: str) -> None:
+    """The statements are done to the stored data past every constraint and trigger of the schema."""
+    with closing(database.engine.raw_connection()) as connection:
+        cursor = connection.cursor()
+        triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        for (name,) in cursor.execute(triggers).fetchall():
+            cursor.execute(f"DROP TRIGGER {name}")
+        for statement in ("PRAGMA foreign_keys=OFF", "PRAGMA ignore_check_constraints=ON", *statements):
+            cursor.execute(statement)
+        for statement in ("PRAGMA foreign_keys=ON", "PRAGMA ignore_check_constraints=OFF"):
+            cursor.execute(statement)
+
+
+def found(centre: Centre) -> set[str]:
+    return {finding.invariant for finding in check.findings(centre.database, LATER)}
+
+
+FIRST = "(SELECT min(id) FROM runs WHERE outcome = 'stopped' AND started_at IS NOT NULL)"
+OVERRUN = "(SELECT run_id FROM charges WHERE overrun_amount > 0)"
+OPEN = "(SELECT run_id FROM holds WHERE state = 'open' AND device_count = 2)"
+VOIDED = "(SELECT run_id FROM holds WHERE state = 'voided')"
+AVAILABLE = "(SELECT id FROM accounts WHERE allocation_id = 1 AND kind = 'available')"
+HELD = "(SELECT id FROM accounts WHERE allocation_id = 1 AND kind = 'held')"
+SPENT = "(SELECT id FROM accounts WHERE allocation_id = 1 AND kind = 'spent')"
+OTHERS_AVAILABLE = "(SELECT id FROM accounts WHERE allocation_id = 2 AND kind = 'available')"
+TRANSFER = (
+    "INSERT INTO transfers (key, kind, debit_account_id, credit_account_id, allocation_id, amount, run_id, at) VALUES "
+)
+RUN = "INSERT INTO runs (id, kind, person_id, project_id, profile_id, state, door, requested_at) VALUES"
+HOLD = (
+    "INSERT INTO holds (run_id, allocation_id, device_count, card_version, gflops, amount, opened_at, until_at, state)"
+    " VALUES"
+)
+REFUND = "(SELECT key FROM transfers WHERE kind = 'refund')"
+EXPIRED = "(SELECT id FROM accounts WHERE allocation_id = 1 AND kind = 'expired')"
+WITHOUT_CONSTRAINTS = (
+    "CREATE TABLE other AS SELECT * FROM transfers",
+    "DROP TABLE transfers",
+    "ALTER TABLE other RENAME TO transfers",
+)
+
+CASES: list[tuple[set[str], tuple[str, ...]]] = [
+    (
+        {"sums_are_zero"},
+        (f"UPDATE accounts SET asset = 'storage' WHERE id = {SPENT}",),
+    ),
+    (
+        {"no_balance_below_zero"},
+        (
+            f"{TRANSFER} ('x', 'expire', {AVAILABLE}, {EXPIRED}, 1, {BUDGET}, NULL, 0)",
+            f"UPDATE accounts SET balance = balance - {BUDGET} WHERE id = {AVAILABLE}",
+            f"UPDATE accounts SET balance = balance + {BUDGET} WHERE id = {EXPIRED}",
+        ),
+    ),
+    (
+        {"balance_is_its_transfers", "replay_gives_the_balances"},
+        (
+            f"UPDATE accounts SET balance = balance - 1 WHERE id = {AVAILABLE}",
+            f"UPDATE accounts SET balance = balance + 1 WHERE id = {OTHERS_AVAILABLE}",
+        ),
+    ),
+    (
+        {"sums_are_zero", "no_balance_below_zero", "balance_is_its_transfers", "replay_gives_the_balances"},
+        (f"UPDATE accounts SET balance = 9223372036854775807 + 1.0 WHERE id = {AVAILABLE}",),
+    ),
+    (
+        {"held_is_the_open_holds"},
+        (
+            f"{TRANSFER} ('x', 'hold', {AVAILABLE}, {HELD}, 1, 7, NULL, 0)",
+            f"UPDATE accounts SET balance = balance - 7 WHERE id = {AVAILABLE}",
+            f"UPDATE accounts SET balance = balance + 7 WHERE id = {HELD}",
+        ),
+    ),
+    ({"rate_in_use_is_the_open_holds"}, ("UPDATE allocations SET in_use_gflops = in_use_gflops + 1 WHERE id = 2",)),
+    ({"devices_in_use_are_the_open_holds"}, ("UPDATE pool_devices SET in_use = in_use + 1",)),
+    ({"devices_in_use_are_the_open_holds"}, (f"UPDATE holds SET pool_id = NULL WHERE run_id = {OPEN}",)),
+    ({"nothing_admitted_over_capacity"}, (f"UPDATE capacity_phases SET healthy = 1, from_at = {NOW}",)),
+    ({"one_hold_per_run"}, (f"UPDATE runs SET state = 'settled' WHERE id = {OPEN}",)),
+    ({"one_hold_per_run"}, (f"UPDATE runs SET state = 'running' WHERE id = {VOIDED}",)),
+    ({"one_hold_per_run"}, (f"{RUN} ('y', 'notebook', 2, 1, 1, 'held', 'test', 0)",)),
+    (
+        {"one_hold_per_run"},
+        ("DROP INDEX uq_runs_open_notebook", "UPDATE runs SET kind = 'notebook' WHERE kind = 'batch'"),
+    ),
+    ({"one_charge_per_posted_run"}, (f"DELETE FROM charges WHERE run_id = {FIRST}",)),
+    ({"one_charge_per_posted_run"}, (f"UPDATE holds SET state = 'posted' WHERE run_id = {VOIDED}",)),
+    (
+        {"one_charge_per_posted_run"},
+        (f"UPDATE charges SET gflops = gflops * 2, seconds = seconds / 2 WHERE run_id = {FIRST}",),
+    ),
+    ({"one_charge_per_posted_run"}, (f"UPDATE charges SET seconds = seconds + 1 WHERE run_id = {FIRST}",)),
+    ({"one_charge_per_posted_run"}, (f"UPDATE charges SET allocation_id = 2 WHERE run_id = {FIRST}",)),
+    ({"pinned_rate_is_on_its_card"}, ("UPDATE rates SET gflops = gflops + 1 WHERE profile_id = 2",)),
+    ({"pinned_rate_is_on_its_card"}, (f"UPDATE runs SET profile_id = 3 WHERE id = {OPEN}",)),
+    ({"charge_is_hold_and_overrun"}, (f"UPDATE charges SET overrun_amount = 0 WHERE run_id = {OVERRUN}",)),
+    ({"charge_is_hold_and_overrun"}, (f"UPDATE holds SET amount = 1 WHERE run_id = {FIRST}",)),
+    (
+        {"refunds_within_the_charge"},
+        (
+            f"{TRANSFER} ('x', 'refund', {SPENT}, {AVAILABLE}, 1, {101 * GPU_GFLOPS}, {FIRST}, 0)",
+            f"UPDATE accounts SET balance = balance - {101 * GPU_GFLOPS} WHERE id = {SPENT}",
+            f"UPDATE accounts SET balance = balance + {101 * GPU_GFLOPS} WHERE id = {AVAILABLE}",
+        ),
+    ),
+    ({"intervals_never_overlap"}, (f"UPDATE runs SET finished_at = finished_at + 200 WHERE id = {FIRST}",)),
+    ({"nothing_held_past_the_end"}, (f"UPDATE holds SET until_at = {NOW} + 400 * {DAY} WHERE run_id = {OPEN}",)),
+    (
+        {"amounts_are_positive"},
+        (f"{TRANSFER} ('x', 'hold', {AVAILABLE}, {HELD}, 1, 0, NULL, 0)",),
+    ),
+    (
+        {"amounts_are_positive"},
+        (
+            f"{TRANSFER} ('x', 'hold', {AVAILABLE}, {HELD}, 1, -7, NULL, 0)",
+            f"{TRANSFER} ('z', 'release', {HELD}, {AVAILABLE}, 1, -7, NULL, 0)",
+        ),
+    ),
+    (
+        {"amounts_are_positive"},
+        (
+            f"{RUN} ('y', 'batch', 2, 1, 1, 'settled', 'test', 0)",
+            f"{HOLD} ('y', 1, 0, 1, {GPU_GFLOPS}, -1, 0, 0, 'voided')",
+        ),
+    ),
+    ({"transfers_have_their_sides"}, ("UPDATE transfers SET kind = 'extend' WHERE kind = 'expire'",)),
+    ({"transfers_have_their_sides"}, ("UPDATE transfers SET allocation_id = 2 WHERE kind = 'refund'",)),
+    ({"keys_are_unique"}, (*WITHOUT_CONSTRAINTS, f"UPDATE transfers SET key = {REFUND} WHERE kind = 'expire'")),
+    ({"keys_are_unique"}, (*WITHOUT_CONSTRAINTS, "UPDATE transfers SET sequence = 1 WHERE sequence = 2")),
+    (
+        {"replay_gives_the_balances", "balance_is_its_transfers"},
+        ("DELETE FROM transfers WHERE kind = 'refund'",),
+    ),
+    (
+        {"replay_gives_the_balances", "transfers_have_their_sides", "sums_are_zero"},
+        (f"DELETE FROM accounts WHERE id = {HELD}",),
+    ),
+]
+
+
+def test_nothing_is_found_where_all_is_well(used: Centre) -> None:
+    assert check.findings(used.database, LATER) == []
+
+
+@pytest.mark.parametrize(("invariants", "statements"), CASES)
+def test_what_is_broken_is_found_by_name(used: Centre, invariants: set[str], statements: tuple[str, ...]) -> None:
+    corrupt(used.database, *statements)
+    assert found(used) == invariants
+
+
+def test_every_invariant_is_seen_broken() -> None:
+    assert {name for names, _ in CASES for name in names} == {function.__name__ for function in check.INVARIANTS}
+
+
+def test_every_invariant_says_what_must_be_so() -> None:
+    assert all((function.__doc__ or "").endswith(".") for function in check.INVARIANTS)
+
+
+def test_a_finding_names_its_subject_and_its_numbers(used: Centre) -> None:
+    corrupt(used.database, "UPDATE pool_devices SET in_use = 5")
+    (finding,) = check.findings(used.database, LATER)
+    assert finding == check.Finding("devices_in_use_are_the_open_holds", "main h100", "in use 5, open holds 2")
+
+
+def test_a_finding_of_the_replay_names_the_account(used: Centre) -> None:
+    corrupt(used.database, f"UPDATE accounts SET balance = balance + 1 WHERE id = {SPENT}")
+    (finding,) = [each for each in check.findings(used.database, LATER) if each.invariant.startswith("replay")]
+    assert finding.subject.endswith("spent of vision")
+
+
+def test_findings_are_bounded(used: Centre) -> None:
+    more = f"{TRANSFER} (lower(hex(randomblob(16))), 'nothing', {AVAILABLE}, {HELD}, 1, 1, NULL, 0)"
+    corrupt(used.database, *[more] * 150)
+    findings = check.findings(used.database, LATER)
+    assert len([each for each in findings if each.invariant == "transfers_have_their_sides"]) == 100
+
+
+@pytest.mark.parametrize("change", [lambda centre: centre.phase(1, LATER - 50), lambda centre: centre.phase(0, LATER)])
+def test_a_phase_that_shrinks_under_running_devices_is_no_finding(
+    used: Centre, change: Callable[[Centre], None]
+) -> None:
+    change(used)
+    assert check.findings(used.database, LATER) == []
