@@ -89,6 +89,14 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Longest:
+    """For how long a project's balance lasts, with the profile that lasts longest."""
+
+    time: str
+    profile: str
+
+
+@dataclass(frozen=True)
 class ProjectCard:
     """One project: what it is, what is left of it, and its profiles. `reason` stands where nothing can start."""
 
@@ -100,6 +108,7 @@ class ProjectCard:
     budget: Budget | None
     profiles: tuple[ProfileCard, ...]
     reason: Reason | None
+    longest: Longest | None
     open_run: bool
 
     @property
@@ -136,8 +145,18 @@ def project_card(offer: ProjectOffer, translate: Translator, last_profile: str |
         budget=budget(offer) if offer.granted > 0 else None,
         profiles=tuple(_profile_card(each, translate, each.code == chosen) for each in offer.profiles),
         reason=None if whole is None else reason(whole, translate.language),
+        longest=_longest(offer.profiles, translate.language),
         open_run=offer.open_run is not None,
     )
+
+
+def _longest(profiles: Iterable[ProfileOffer], language: str) -> Longest | None:
+    available = [profile for profile in profiles if profile.available]
+    if not available:
+        return None
+    best = max(available, key=lambda profile: profile.affordable_seconds)
+    name = best.name_ko if language == "ko" else best.name_en
+    return Longest(rough_duration(best.affordable_seconds, language), name)
 
 
 def _chosen(profiles: Iterable[ProfileOffer], last_profile: str | None) -> str | None:

@@ -8,7 +8,7 @@ token in place of `XSRF_MARK`, which stands in each form's hidden field `_xsrf`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -40,18 +40,19 @@ def render_form(  # noqa: PLR0913 - each is a fact of one page, given by its nam
     user_name: str,
     server_name: str,
     language: str,
-    last_profile: str | None = None,
+    last_profiles: Mapping[str, str] | None = None,
     error: Refused | None = None,
     hub_url: str = "/hub/",
 ) -> str:
     """Return the start page's HTML, never an empty string (with that the hub would start a server on a mere link).
 
     With a `server_name`, the project of that code comes first and the others are folded away; without one, all are
-    listed. `last_profile` is preselected wherever it can be started. `error` is shown above everything, as is the want
-    of any project.
+    listed. `last_profiles` names by project what is preselected where it can be started. `error` is shown above
+    everything, as is the want of any project.
     """
     translate = translator(language)
-    projects = [cards.project_card(offer, translate, last_profile) for offer in offers]
+    chosen = last_profiles or {}
+    projects = [cards.project_card(offer, translate, chosen.get(offer.code)) for offer in offers]
     first = [project for project in projects if project.code == server_name]
     return (
         environment()

@@ -1,0 +1,249 @@
+"""What the hub's pages show from the ledger, given to the templates as `JupyterHub.template_vars`.
+
+The hub calls each of these with its user, in its event loop, at every page. So none of them waits: the language comes
+from memory, and `home` is handed over as a coroutine function, that the pages which need it call. (The hub renders
+pages with Jinja's async environment, which awaits it; its error pages, rendered without, do not ask.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+from quotas.domain.projects import ProjectState
+from quotas.domain.runs import HoldState, Limit, RunKind, TimeLeft, Windows, time_left
+from quotas.domain.units import DAY_SECONDS, show_duration, show_instant
+from quotas.services.offers import ProjectOffer, offers
+from quotas.settings import Settings
+from quotas.store import notices as notices_store
+from quotas.store import runs as runs_store
+from quotas.store.database import Database, DatabaseAway, Row, Transaction
+from spawners import cards
+from spawners.language import N_, Translator, of_person, translator, words
+from spawners.progress import Phase, message
+
+ANSWER_SECONDS = 10
+"""How long a page waits for the ledger before it is shown without it."""
+NOTICE_DAYS = 7
+NOTICES = 5
+STARTS = 20
+"""How many of the latest starts tell how long a start usually takes."""
+
+STEPS = (
+    (Phase.ASKED, N_("Your rights and the budget are checked")),
+    (Phase.HELD, N_("It waits for its turn")),
+    (Phase.PREPARING, N_("The project's folder is prepared")),
+    (Phase.STARTING, N_("The server is started")),
+    (Phase.ANSWERING, N_("The notebook gives its first answer")),
+    (Phase.READY, N_("Ready")),
+)
+"""The phases of a start as the page lists them; each begins at its share of the whole, in percent."""
+
+DatabaseOf = Callable[[], Database]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server of the person. `state` is the hub's: ready, spawn, stop, or settling when only the ledger has it."""
+
+    project: str
+    title: str
+    profile: str | None
+    state: str
+    remaining: cards.Remaining | None
+    started: str | None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One notice: when, and what."""
+
+    at: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Home:
+    """What a person has now. `away` says that the ledger did not answer: then only the hub's own servers are known."""
+
+    away: bool
+    asked: str
+    servers: tuple[Server, ...]
+    projects: tuple[cards.ProjectCard, ...]
+    notices: tuple[Notice, ...]
+    usual_start: str | None
+
+    def project(self, code: str) -> cards.ProjectCard | None:
+        """Return the person's project of that code, or None."""
+        return next((project for project in self.projects if project.code == code), None)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One phase of a start; `state` is done, now or later."""
+
+    text: str
+    state: str
+    begins_percent: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """How far a start is, as the page says it before any event came, and to those without JavaScript."""
+
+    percent: int
+    message: str
+    steps: tuple[Step, ...]
+
+
+def template_vars(database: DatabaseOf, settings: Settings) -> dict[str, object]:
+    """Return `JupyterHub.template_vars`: functions and plain values only, as the hub's settings are copied."""
+    default, windows = settings.language, settings.windows()
+
+    def language_of(user: Any) -> str:
+        return default if user is None else of_person(user.name, default)
+
+    def home_of(user: Any) -> Callable[[], Any]:
+        async def home() -> Home:
+            if user is None:
+                return away({}, translator(default), int(time.time()))
+            states = {spawner.name: spawner.pending or "ready" for spawner in user.spawners.values() if spawner.active}
+            return await read(database, user.name, states, translator(language_of(user)), windows)
+
+        return home
+
+    return {
+        **{name: _of_language(name, language_of) for name in words(default)},
+        "home": home_of,
+        "start_of": lambda user: lambda spawner: start(spawner, translator(language_of(user))),
+        "now": lambda _user: show_instant(int(time.time())),
+        "show_utc": lambda _user: _show_utc,
+        "evaluation": settings.evaluation,
+    }
+
+
+def _show_utc(moment: datetime) -> str:
+    """Write one of the hub's own times, that are UTC and do not say so."""
+    return show_instant(int(moment.replace(tzinfo=UTC).timestamp()))
+
+
+def _of_language(name: str, language_of: Callable[[Any], str]) -> Callable[[Any], object]:
+    return lambda user: words(language_of(user))[name]
+
+
+def start(spawner: Any, translate: Translator) -> Start:
+    """Return how far the start of a spawner is (:class:`spawners.gate.Gate`)."""
+    moment = spawner.moment()
+    percent = int(moment.phase)
+    begun = [phase for phase, _ in STEPS if phase <= moment.phase] or [Phase.ASKED]
+    steps = tuple(
+        Step(translate(text), "now" if phase is begun[-1] else "done" if phase in begun else "later", int(phase))
+        for phase, text in STEPS
+    )
+    said = message(moment, translate.language) if moment.phase is not Phase.ENDED else ""
+    return Start(percent, said, steps)
+
+
+async def read(
+    database: DatabaseOf, person: str, states: Mapping[str, str], translate: Translator, windows: Windows
+) -> Home:
+    """Return the person's home as it is now; without the ledger's part if it does not answer in time."""
+    now = int(time.time())
+    try:
+        return await asyncio.wait_for(
+            asyncio.to_thread(lambda: view(database(), person, states, translate, now, windows)), ANSWER_SECONDS
+        )
+    except (DatabaseAway, TimeoutError) as error:
+        _log.warning("The ledger did not answer a page of %s: %s", person, error)
+        return away(states, translate, now)
+
+
+def away(states: Mapping[str, str], translate: Translator, now: int) -> Home:
+    """Return the home without the ledger: the servers that the hub itself knows."""
+    del translate
+    servers = tuple(Server(code, code, None, state, None, None) for code, state in sorted(states.items()) if code)
+    return Home(True, show_instant(now), servers, (), (), None)
+
+
+def view(
+    database: Database, person: str, states: Mapping[str, str], translate: Translator, now: int, windows: Windows
+) -> Home:
+    """Return the person's home; `states` are the hub's servers by project code. Raises DatabaseAway."""
+    found = offers(database, person, now, windows)
+    with database.read() as transaction:
+        rows = {
+            offer.code: row
+            for offer in found
+            if offer.open_run and (row := runs_store.one(transaction, offer.open_run)) is not None
+        }
+        told = notices_store.of_person(transaction, person, now - NOTICE_DAYS * DAY_SECONDS, NOTICES)
+        usual = usual_start_seconds(transaction)
+    ko = translate.language == "ko"
+    return Home(
+        away=False,
+        asked=show_instant(now),
+        servers=tuple(_servers(found, rows, states, translate, now, windows)),
+        projects=tuple(cards.project_card(offer, translate) for offer in found),
+        notices=tuple(Notice(show_instant(row.at), row.text_ko if ko else row.text_en) for row in told),
+        usual_start=None if usual is None else show_duration(usual, translate.language),
+    )
+
+
+def _servers(
+    found: list[ProjectOffer],
+    rows: Mapping[str, Row],
+    states: Mapping[str, str],
+    translate: Translator,
+    now: int,
+    windows: Windows,
+) -> list[Server]:
+    servers = []
+    by_code = {offer.code: offer for offer in found}
+    for code in sorted({*rows, *(name for name in states if name)}):
+        offer, row = by_code.get(code), rows.get(code)
+        title = code if offer is None else offer.title_ko if translate.language == "ko" else offer.title_en
+        servers.append(
+            Server(
+                project=code,
+                title=title,
+                profile=None if offer is None else _profile_name(offer, translate),
+                state=states.get(code, "settling"),
+                remaining=None if row is None else cards.remaining(_left(row, now, windows), now, translate),
+                started=None if row is None or row.started_at is None else show_instant(row.started_at),
+            )
+        )
+    return servers
+
+
+def _profile_name(offer: ProjectOffer, translate: Translator) -> str | None:
+    for profile in offer.profiles:
+        if profile.code == offer.open_profile:
+            return profile.name_ko if translate.language == "ko" else profile.name_en
+    return offer.open_profile
+
+
+def _left(row: Row, now: int, windows: Windows) -> TimeLeft:
+    """Return the time until the run is stopped, as the ledger stands: a margin before its last hold ends."""
+    if row.role is None or row.project_state != ProjectState.APPROVED.value:
+        return TimeLeft(0, Limit.RIGHTS)
+    left = time_left(row.until_at, row.award_ends_at, row.available, row.gflops, now)
+    return TimeLeft(max(left.seconds - windows.stop_margin, 0), left.limit)
+
+
+def usual_start_seconds(transaction: Transaction) -> int | None:
+    """Return the median time from request to start of the latest notebook servers; None with fewer than three."""
+    lasted = [
+        row.started_at - row.requested_at
+        for row in runs_store.latest(transaction, None, STARTS)
+        if row.kind == RunKind.NOTEBOOK.value
+        and row.started_at is not None
+        and row.hold_state != HoldState.VOIDED.value
+    ]
+    return max(round(median(lasted)), 1) if len(lasted) >= 3 else None
