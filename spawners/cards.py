@@ -92,6 +92,7 @@ class Budget:
 class Longest:
     """For how long a project's balance lasts, with the profile that lasts longest."""
 
+    seconds: int
     time: str
     profile: str
 
@@ -156,7 +157,7 @@ def _longest(profiles: Iterable[ProfileOffer], language: str) -> Longest | None:
         return None
     best = max(available, key=lambda profile: profile.affordable_seconds)
     name = best.name_ko if language == "ko" else best.name_en
-    return Longest(rough_duration(best.affordable_seconds, language), name)
+    return Longest(best.affordable_seconds, rough_duration(best.affordable_seconds, language), name)
 
 
 def _chosen(profiles: Iterable[ProfileOffer], last_profile: str | None) -> str | None:
@@ -203,7 +204,7 @@ def _profile_card(offer: ProfileOffer, translate: Translator, chosen: bool) -> P
 
 def _facts(offer: ProfileOffer, translate: Translator) -> Iterable[tuple[str, str]]:
     if offer.device_model is not None:
-        yield translate("Device"), f"{offer.device_name or offer.device_model} × {offer.device_count}"
+        yield translate("Device"), f"{offer.device_name or offer.device_model}\u00a0×\u00a0{offer.device_count}"
     yield translate("CPU cores"), f"{offer.cpu_millis / 1000:g}"
     yield translate("Memory"), f"{offer.memory_bytes / _GIBIBYTE:,.4g} GiB"
     yield translate("Storage"), f"{offer.storage_bytes / _GIBIBYTE:,.4g} GiB"
