@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
@@ -72,6 +73,16 @@ class Settings(BaseModel):
             raise ValueError("minimum_session_seconds must be at most hold_seconds + stop_margin_seconds")
         return self
 
+    @model_validator(mode="after")
+    def evaluation_stays_on_this_machine(self) -> Settings:
+        """Accounts whose passwords are printed at the first start are reached from this machine only."""
+        if self.evaluation and not is_loopback(self.host):
+            raise ValueError(
+                f"host = {self.host!r} is no loopback address (127.0.0.1, ::1, localhost), and the platform listens on no"
+                " other with evaluation = true"
+            )
+        return self
+
     def windows(self) -> Windows:
         """Return the lengths that the engine's decisions use."""
         return Windows(
@@ -81,6 +92,16 @@ class Settings(BaseModel):
     def slots(self) -> int:
         """Return how many servers start at the same time on this machine."""
         return self.start_slots or os.cpu_count() or 1
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host` is an address that only this machine reaches; a name other than localhost is not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def read(home: Path, **overrides: object) -> Settings:
