@@ -23,7 +23,6 @@ from papermill.engines import NotebookExecutionManager
 
 IOPUB_SECONDS = 60
 """How long to wait for the rest of a cell's output; when it does not come the run fails, as some is lost."""
-AUTOSAVE_SECONDS = 15
 ERROR_TEXT_CHARACTERS = 100_000
 SOURCE_CHARACTERS = 2000
 TRACEBACK_LINES = 40
@@ -121,8 +120,8 @@ class Stopping(Protocol):
 class Manager(NotebookExecutionManager):  # type: ignore[misc]
     """Keeps the cells' states true, tells the progress, and saves now and then into the side file."""
 
-    def __init__(self, nb: Any, record: Record, part: Path) -> None:
-        super().__init__(nb, progress_bar=False, autosave_cell_every=AUTOSAVE_SECONDS)
+    def __init__(self, nb: Any, record: Record, part: Path, autosave_seconds: float) -> None:
+        super().__init__(nb, progress_bar=False, autosave_cell_every=autosave_seconds)
         self.record = record
         self.part = part
 
@@ -244,8 +243,8 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             self._count(size)
             self._log(msg)
             return super().output(outs, msg, display_id, cell_index)
-        self._count(max(room, 0))
         if msg["msg_type"] == "stream" and room > 0:
+            self._count(room)
             content["text"] = content["text"].encode("utf-8", "replace")[:room].decode("utf-8", "ignore")
             self._log(msg)
             super().output(outs, msg, display_id, cell_index)

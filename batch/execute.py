@@ -1,7 +1,8 @@
 """Runs one notebook by papermill and says honestly how it ended. A program of its own, copied into images with `cells`.
 
     python execute.py --input IN --output OUT --parameters PARAMS.json --record RECORD.json
-                      [--kernel NAME] [--deadline SECONDS] [--cell-timeout SECONDS] [--cwd DIR]
+                      [--kernel NAME] [--cwd DIR] [--deadline SECONDS] [--cell-timeout SECONDS]
+                      [--autosave SECONDS] [--cell-output-bytes N] [--notebook-output-bytes N]
 
 ====  ===========  ==============================================================================================
 exit  state        when
@@ -163,7 +164,7 @@ class Run:
         papermill_io.reset()
         papermill_io.register("/", cells.WholeFiles())
         kernel_name = self._prepare()
-        manager = cells.Manager(self.nb, self.record, self.part)
+        manager = cells.Manager(self.nb, self.record, self.part, self.order.autosave)
         self.record.cells = sum(map(cells.runs, self.nb.cells))
         self.record.running()
         manager.notebook_start()
@@ -262,6 +263,7 @@ def read_order(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--kernel")
     parser.add_argument("--deadline", type=float, metavar="SECONDS")
     parser.add_argument("--cell-timeout", type=int, metavar="SECONDS")
+    parser.add_argument("--autosave", type=float, metavar="SECONDS", default=15)
     parser.add_argument("--cell-output-bytes", type=int, default=cells.Limits.cell_bytes)
     parser.add_argument("--notebook-output-bytes", type=int, default=cells.Limits.notebook_bytes)
     parser.add_argument("--cwd", type=Path, default=Path())
