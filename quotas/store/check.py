@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     FromClause,
     Select,
@@ -53,7 +54,8 @@ def _word(text: str) -> ColumnElement[str]:
 
 def _total(column: ColumnElement[Any]) -> ColumnElement[int]:
     """The sum of a column, 0 for no rows; one that leaves the store's integers compares as unequal to all of them."""
-    return func.coalesce(func.sum(column // _HALF), 0) * _HALF + func.coalesce(func.sum(column % _HALF), 0)
+    wide = cast(column, BigInteger)  # a narrower column would make PostgreSQL take the halves as narrow, too
+    return func.coalesce(func.sum(wide // _HALF), 0) * _HALF + func.coalesce(func.sum(wide % _HALF), 0)
 
 
 def _prepared(statement: Select[*tuple[Any, ...]]) -> Prepared:
