@@ -22,6 +22,7 @@ def upgrade() -> None:
     """Every table of the first release exists."""
     _create_people()
     _create_projects()
+    _create_awards()
     _create_catalogue()
     _create_rates_and_pools()
     _create_runs()
@@ -101,6 +102,9 @@ def _create_projects() -> None:
         Column("added_at", BigInteger, nullable=False),
         Index("ix_memberships_person_id", "person_id"),
     )
+
+
+def _create_awards() -> None:
     op.create_table(
         "awards",
         Column("id", Integer, primary_key=True),
