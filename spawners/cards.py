@@ -77,6 +77,16 @@ class ProfileCard:
 
 
 @dataclass(frozen=True)
+class Unavailable:
+    """Profiles that cannot be started for reasons of one kind, with the one thing to do about it."""
+
+    code: str
+    next_step: str
+    earliest: str | None
+    profiles: tuple[ProfileCard, ...]
+
+
+@dataclass(frozen=True)
 class Budget:
     """A project's budget for a meter: shares of 1000, and the same in words. None of it is negative."""
 
@@ -114,7 +124,21 @@ class ProjectCard:
 
     @property
     def can_start(self) -> bool:
-        return any(profile.reason is None for profile in self.profiles)
+        return bool(self.available)
+
+    @property
+    def available(self) -> tuple[ProfileCard, ...]:
+        return tuple(profile for profile in self.profiles if profile.reason is None)
+
+    @property
+    def unavailable(self) -> tuple[Unavailable, ...]:
+        """The other profiles, those with the same way on together."""
+        groups: dict[tuple[str, str, str | None], list[ProfileCard]] = {}
+        for profile in self.profiles:
+            if profile.reason is not None:
+                why = profile.reason
+                groups.setdefault((why.code, why.next_step, why.earliest), []).append(profile)
+        return tuple(Unavailable(*key, tuple(profiles)) for key, profiles in groups.items())
 
 
 @dataclass(frozen=True)

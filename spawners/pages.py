@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
@@ -141,14 +141,15 @@ def _of_language(name: str, language_of: Callable[[Any], str]) -> Callable[[Any]
 def start(spawner: Any, translate: Translator) -> Start:
     """Return how far the start of a spawner is (:class:`spawners.gate.Gate`)."""
     moment = spawner.moment()
+    if moment.phase is Phase.ENDED:  # the page came before the start's first step, or just as it was taken back
+        moment = replace(moment, phase=Phase.ASKED)
     percent = int(moment.phase)
     begun = [phase for phase, _ in STEPS if phase <= moment.phase] or [Phase.ASKED]
     steps = tuple(
         Step(translate(text), "now" if phase is begun[-1] else "done" if phase in begun else "later", int(phase))
         for phase, text in STEPS
     )
-    said = message(moment, translate.language) if moment.phase is not Phase.ENDED else ""
-    return Start(percent, said, steps)
+    return Start(percent, message(moment, translate.language), steps)
 
 
 async def read(
