@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable as AnyCallable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from jupyterhub.auth import Authenticator
 from jupyterhub.handlers.base import BaseHandler
@@ -23,6 +24,9 @@ from spawners.language import N_
 
 ANSWER_SECONDS = 20
 """How long a login waits for the ledger and for the password's hash."""
+
+Result = TypeVar("Result")
+_threads = ThreadPoolExecutor(4, "login")  # not the hub's own: a ledger that hangs keeps only logins waiting
 
 _AWAY = N_("The ledger does not answer, so nobody can log in. Try again in a minute; running servers go on.")
 _OFF = N_("This platform has no accounts with passwords.")
@@ -115,9 +119,7 @@ class LedgerAuthenticator(Authenticator):
         limits = (self._by_person_and_address, f"{name[:64]} {handler.request.remote_ip}"), (self._by_person, name[:64])
         self._count(limits, translate)
         try:
-            reads = await asyncio.wait_for(
-                asyncio.to_thread(self._language_if_matching, name, password), ANSWER_SECONDS
-            )
+            reads = await _in_a_thread(lambda: self._language_if_matching(name, password))
         except (DatabaseAway, TimeoutError) as error:
             self.log.error("The ledger did not answer a login: %s", error)
             _take_back(limits)
@@ -151,9 +153,7 @@ class LedgerAuthenticator(Authenticator):
         """
         del handler
         try:
-            person = await asyncio.wait_for(
-                asyncio.to_thread(lambda: people.person(self.database(), user.name)), ANSWER_SECONDS
-            )
+            person = await _in_a_thread(lambda: people.person(self.database(), user.name))
         except (DatabaseAway, TimeoutError):
             self.log.warning("The ledger did not answer; the login of %s stays", user.name)
             return True
@@ -161,6 +161,11 @@ class LedgerAuthenticator(Authenticator):
             return False
         language.note(person.username, person.language)
         return True
+
+
+async def _in_a_thread(call: AnyCallable[[], Result]) -> Result:
+    answer = asyncio.get_running_loop().run_in_executor(_threads, call)
+    return await asyncio.wait_for(answer, ANSWER_SECONDS)
 
 
 def _take_back(limits: Limits) -> None:

@@ -11,19 +11,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from statistics import median
 from typing import Any
 
 from quotas.domain.projects import ProjectState
-from quotas.domain.runs import HoldState, Limit, RunKind, TimeLeft, Windows, time_left
-from quotas.domain.units import DAY_SECONDS, show_duration, show_instant
+from quotas.domain.runs import Limit, TimeLeft, Windows, time_left
+from quotas.domain.units import DAY_SECONDS, show_instant
 from quotas.services.offers import ProjectOffer, offers
 from quotas.settings import Settings
 from quotas.store import notices as notices_store
 from quotas.store import runs as runs_store
-from quotas.store.database import Database, DatabaseAway, Row, Transaction
+from quotas.store.database import Database, DatabaseAway, Row
 from spawners import cards
 from spawners.language import N_, Translator, of_person, translator, words
 from spawners.progress import Phase, message
@@ -32,8 +32,6 @@ ANSWER_SECONDS = 10
 """How long a page waits for the ledger before it is shown without it."""
 NOTICE_DAYS = 7
 NOTICES = 5
-STARTS = 20
-"""How many of the latest starts tell how long a start usually takes."""
 
 STEPS = (
     (Phase.ASKED, N_("Your rights and the budget are checked")),
@@ -46,6 +44,7 @@ STEPS = (
 """The phases of a start as the page lists them; each begins at its share of the whole, in percent."""
 
 DatabaseOf = Callable[[], Database]
+_threads = ThreadPoolExecutor(4, "pages")  # not the hub's own: a ledger that hangs keeps only pages waiting
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +77,6 @@ class Home:
     servers: tuple[Server, ...]
     projects: tuple[cards.ProjectCard, ...]
     notices: tuple[Notice, ...]
-    usual_start: str | None
 
     def project(self, code: str) -> cards.ProjectCard | None:
         """Return the person's project of that code, or None."""
@@ -113,7 +111,7 @@ def template_vars(database: DatabaseOf, settings: Settings) -> dict[str, object]
     def home_of(user: Any) -> Callable[[], Any]:
         async def home() -> Home:
             if user is None:
-                return away({}, translator(default), int(time.time()))
+                return away({}, int(time.time()))
             states = {spawner.name: spawner.pending or "ready" for spawner in user.spawners.values() if spawner.active}
             return await read(database, user.name, states, translator(language_of(user)), windows)
 
@@ -158,19 +156,18 @@ async def read(
     """Return the person's home as it is now; without the ledger's part if it does not answer in time."""
     now = int(time.time())
     try:
-        return await asyncio.wait_for(
-            asyncio.to_thread(lambda: view(database(), person, states, translate, now, windows)), ANSWER_SECONDS
-        )
+        loop = asyncio.get_running_loop()
+        viewed = loop.run_in_executor(_threads, lambda: view(database(), person, states, translate, now, windows))
+        return await asyncio.wait_for(viewed, ANSWER_SECONDS)
     except (DatabaseAway, TimeoutError) as error:
         _log.warning("The ledger did not answer a page of %s: %s", person, error)
-        return away(states, translate, now)
+        return away(states, now)
 
 
-def away(states: Mapping[str, str], translate: Translator, now: int) -> Home:
+def away(states: Mapping[str, str], now: int) -> Home:
     """Return the home without the ledger: the servers that the hub itself knows."""
-    del translate
     servers = tuple(Server(code, code, None, state, None, None) for code, state in sorted(states.items()) if code)
-    return Home(True, show_instant(now), servers, (), (), None)
+    return Home(True, show_instant(now), servers, (), ())
 
 
 def view(
@@ -185,7 +182,6 @@ def view(
             if offer.open_run and (row := runs_store.one(transaction, offer.open_run)) is not None
         }
         told = notices_store.of_person(transaction, person, now - NOTICE_DAYS * DAY_SECONDS, NOTICES)
-        usual = usual_start_seconds(transaction)
     ko = translate.language == "ko"
     return Home(
         away=False,
@@ -193,7 +189,6 @@ def view(
         servers=tuple(_servers(found, rows, states, translate, now, windows)),
         projects=tuple(cards.project_card(offer, translate) for offer in found),
         notices=tuple(Notice(show_instant(row.at), row.text_ko if ko else row.text_en) for row in told),
-        usual_start=None if usual is None else show_duration(usual, translate.language),
     )
 
 
@@ -236,15 +231,3 @@ def _left(row: Row, now: int, windows: Windows) -> TimeLeft:
         return TimeLeft(0, Limit.RIGHTS)
     left = time_left(row.until_at, row.award_ends_at, row.available, row.gflops, now)
     return TimeLeft(max(left.seconds - windows.stop_margin, 0), left.limit)
-
-
-def usual_start_seconds(transaction: Transaction) -> int | None:
-    """Return the median time from request to start of the latest notebook servers; None with fewer than three."""
-    lasted = [
-        row.started_at - row.requested_at
-        for row in runs_store.latest(transaction, None, STARTS)
-        if row.kind == RunKind.NOTEBOOK.value
-        and row.started_at is not None
-        and row.hold_state != HoldState.VOIDED.value
-    ]
-    return max(round(median(lasted)), 1) if len(lasted) >= 3 else None
