@@ -163,7 +163,7 @@ class Runner:
         """
         stop_at = (seen.started_at or self.clock()) + execution.timeout_seconds + HARD_MARGIN_SECONDS
         began = time.monotonic()
-        inspect_at = 0.0
+        inspect_at = time.monotonic() + INSPECT_SECONDS
         quick_looks = QUICK_LOOKS
         while not self.stopping.is_set():
             ending = quick_looks > 0 and files.read_record().get("state", "running") != "running"
