@@ -18,9 +18,9 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from batch import folders
-from batch.notebooks import LARGEST_NOTEBOOK_BYTES, check_notebook, check_parameters
+from quotas import folders
 from quotas.domain.units import CALENDAR, InvalidValue
+from quotas.notebooks import LARGEST_NOTEBOOK_BYTES, check_notebook, check_parameters
 from quotas.services.schedules import Execution
 
 LARGEST_OUTPUT_BYTES = 2 * 2**30

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from batch import folders, snapshots
+from batch import snapshots
+from quotas import folders
 from quotas.domain.runs import Outcome, RunState
 from quotas.domain.schedules import ExecutionState
 from quotas.services import runs, schedules

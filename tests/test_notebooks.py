@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch import notebooks
-from batch.notebooks import CheckedNotebook, Parameter, check_notebook, check_parameters, read_parameters
+from quotas import notebooks
 from quotas.domain.units import InvalidValue
+from quotas.notebooks import CheckedNotebook, Parameter, check_notebook, check_parameters, read_parameters
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "notebooks"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "notebooks"
 
 
 def cell(source: str | list[str], *tags: str, kind: str = "code") -> dict[str, Any]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from batch import folders
+from quotas import folders
 from quotas.domain.units import InvalidValue
 
 LARGEST_NOTEBOOK_BYTES = 20 * 2**20
