@@ -51,8 +51,8 @@ def alone(folder: Path) -> Iterator[Lock]:
             found = _read(folder)
             who = f" (process {found.pid})" if found else ""
             raise Problem(
-                f"home: another `mudeung up`{who} works in {folder.parent}; stop it first, or give another --home",
-                f"home: 다른 `mudeung up`{who}이(가) {folder.parent}에서 실행 중입니다. 먼저 중지하거나 다른 --home을"
+                f"home: another `mudeung up`{who} works in {folder}; stop it first, or give another --home",
+                f"home: 다른 `mudeung up`{who}이(가) {folder}에서 실행 중입니다. 먼저 중지하거나 다른 --home을"
                 " 지정하세요",
             ) from None
         yield Lock(descriptor)

@@ -41,6 +41,7 @@ def ledger(home: Home, session: Session) -> Database:
         accounts = example.load(database, now=session.now)
         database.close()
         _keep(home, accounts)
+        new.chmod(0o600)
         new.rename(path)
         _tell(home, session, accounts)
         return home.database()

@@ -185,6 +185,7 @@ def configure(listed: tuple[Program, ...], socket_path: str) -> str:
         "[supervisord]",
         "nodaemon = true",
         "silent = true",
+        "strip_ansi = true",
         "logfile = %(here)s/../log/supervisord.log",
         f"logfile_maxbytes = {LOG_BYTES}",
         f"logfile_backups = {LOG_FILES}",
