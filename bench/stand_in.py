@@ -1,7 +1,7 @@
 """A light stand-in for a notebook server: it answers as much as a hub asks for, and starts in some milliseconds.
 
-With it the hub is what is measured or tested, not the notebook. It reads the same environment as `jupyterhub-singleuser`
-and needs the standard library's quickest parts only.
+With it the hub is what is measured or tested, not the notebook. Its environment is that of `jupyterhub-singleuser`; it
+needs the quickest parts of the standard library only.
 """
 
 import os

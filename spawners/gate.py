@@ -151,7 +151,7 @@ class Gate(Spawner):
         profile = options.profile_of(self.user_options)
         if isinstance(profile, Refused):
             # The hub has stored them already, and would take them again for a start that names none.
-            self.orm_spawner.user_options = {}
+            self.user_options = self.orm_spawner.user_options = {}
             raise await self._refusal(profile)
         return profile
 

@@ -24,7 +24,7 @@ WEIGHT = 0.2
 
 @dataclass(eq=False)
 class Turn:
-    """One start's place: waiting until `begun_at`, then at work until it is given back."""
+    """One start's place: waiting until it is `granted`, then at work until it is given back."""
 
     pace: Pace
     granted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,11 +60,6 @@ class Pace:
         self._waiting.append(turn)
         self._let_in()
         return turn
-
-    async def wait(self, turn: Turn, limit_seconds: float) -> None:
-        """Return when the turn has begun. Raises TimeoutError after the limit; the turn is then to be given back."""
-        async with asyncio.timeout(limit_seconds):
-            await turn.granted.wait()
 
     def position(self, turn: Turn) -> int:
         """Return the turn's place in the line from 1 on, or 0 when it does not wait."""

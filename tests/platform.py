@@ -1,8 +1,8 @@
 """A platform of processes for tests: a real proxy and hub, and the reconciling loop, in a home of their own.
 
 `Platform` is started with `with running(tmp_path) as platform:`. Its ledger has a small world (`World`): persons `ada`
-(PI), `ben` (member) and `cho` (learner) on project `vision`, `dan` on none; `ada` and `ben` on `robots`, which has
-little left; simulated H100s. Its servers are `bench.stand_in` unless said otherwise, so that a start takes a moment.
+(PI), `ben` (member) and `cho` (learner) on project `vision`, `dan` on none; `ada` and `ben` on `robots`, which may
+not use the simulated H100s. Its servers are `bench.stand_in` unless said otherwise, so that a start takes a moment.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def build_world(database: Database, now: int, *, simulated: bool = True) -> None
     pools.add_pool(database, "main", "주 자원", "Main pool", simulated=simulated, **by)
     pools.add_phase(database, "main", CapacityPhase("h100", now - DAY_SECONDS, 4, 4, 4), **by)
     add_project(database, "vision", now, gflops=200_000, profiles=(CPU, LARGE, GPU))
-    add_project(database, "robots", now, gflops=60, profiles=(CPU, LARGE))
+    add_project(database, "robots", now, gflops=500, profiles=(CPU, LARGE))
     projects.add_member(database, "vision", "ben", MembershipRole.MEMBER, **by)
     projects.add_member(database, "vision", "cho", MembershipRole.LEARNER, **by)
     projects.add_member(database, "robots", "ben", MembershipRole.MEMBER, **by)
@@ -121,6 +121,7 @@ class Platform:
         self.database = self.home.database()
         self.backend = self.home.backend()
         self._tokens: dict[str, str] = {}
+        self._browsers: dict[str, httpx.Client] = {}
 
     @property
     def url(self) -> str:
@@ -188,6 +189,8 @@ class Platform:
 
     def end(self) -> None:
         """Nothing of the platform runs."""
+        for client in self._browsers.values():
+            client.close()
         for name in list(self.processes):
             self.kill(name)
         for seen in self.backend.list_runs():
@@ -210,6 +213,22 @@ class Platform:
             self._tokens[person] = made.raise_for_status().json()["token"]
         headers = {"Authorization": f"token {self._tokens[person]}"}
         return httpx.request(method, f"{self.url}/hub/api{path}", headers=headers, timeout=60, **arguments)
+
+    def browser(self, person: str) -> httpx.Client:
+        """Return a client in which the person has logged in, as in a browser; the same one each time."""
+        client = self._browsers.get(person)
+        if client is None:
+            client = self._browsers[person] = httpx.Client(base_url=self.url, follow_redirects=True, timeout=60)
+            client.get("/hub/login").raise_for_status()
+            fields = {"username": person, "password": PASSWORD, "_xsrf": client.cookies.get("_xsrf", path="/hub/")}
+            client.post("/hub/login", data=fields).raise_for_status()
+        return client
+
+    def send_form(self, person: str, project: str, fields: Mapping[str, Any], **arguments: Any) -> httpx.Response:
+        """Press Start on the form of `project`, with `fields` in it."""
+        client = self.browser(person)
+        xsrf = client.cookies.get("_xsrf", path="/hub/")
+        return client.post(f"/hub/spawn/{person}/{project}".rstrip("/"), data={"_xsrf": xsrf, **fields}, **arguments)
 
     def start_server(self, person: str, project: str, profile: str = CPU) -> httpx.Response:
         """Ask for a server by the API; the answer may come before it is ready."""

@@ -14,6 +14,9 @@ from tests.spawners.killed import killed_at
 load_subconfig(os.environ["MUDEUNG_TEST_CONFIG"])  # noqa: F821 - the hub reads this file with it
 c = get_config()  # noqa: F821
 
+if not os.environ.get("MUDEUNG_TEST_PORTAL"):  # the hub would wait for it
+    c.JupyterHub.services = [each for each in c.JupyterHub.services if each["name"] != "portal"]
+    c.JupyterHub.extra_user_scopes = set()
 c.JupyterHub.services.append({"name": "tests", "api_token": os.environ["MUDEUNG_TEST_TOKEN"], "display": False})
 c.JupyterHub.load_roles.append(
     {"name": "tests", "scopes": ["admin:users", "admin:servers", "tokens"], "services": ["tests"]}
