@@ -1,29 +1,29 @@
 """In which language a page is, and its words: English in the code and templates, Korean in `templates/locale`.
 
-The words are read from the catalogue (`.po`) once, at the first page; nothing is compiled beforehand. Which language a
-logged-in person reads stands in the ledger. The hub renders its error pages without a chance to wait for a database,
-so the language is noted in memory when the person logs in and when the hub refreshes the login
-(:mod:`spawners.login`), and pages take it from there.
+The words themselves are in :mod:`quotas.language`. Which language a logged-in person reads stands in the ledger. The
+hub renders its error pages without a chance to wait for a database, so the language is noted in memory when the person
+logs in and when the hub refreshes the login (:mod:`spawners.login`), and pages take it from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable
 
-from babel.messages.pofile import read_po
+from quotas.language import COOKIE, NAMES, TEMPLATES, Translator, of_stranger, translator
 
-from quotas.domain.people import LANGUAGES
-
-TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
-"""The folder for `JupyterHub.template_paths`."""
-
-COOKIE = "mudeung-language"
-"""Holds the language of someone who has not logged in."""
-
-NAMES = {"ko": "한국어", "en": "English"}
+__all__ = [
+    "COOKIE",
+    "HUB_TEXTS",
+    "NAMES",
+    "N_",
+    "TEMPLATES",
+    "Translator",
+    "note",
+    "of_person",
+    "of_stranger",
+    "translator",
+    "words",
+]
 
 N_: Callable[[str], str] = str
 """Marks a text for the catalogue where it stands in a table; it is translated where it is shown."""
@@ -33,32 +33,6 @@ HUB_TEXTS = (
     N_("Login form invalid or expired. Try again."),
 )
 """What the hub itself says in English on pages of ours."""
-
-
-@dataclass(frozen=True)
-class Translator:
-    """Called with an English text of the catalogue, returns it in `language`."""
-
-    language: str
-    words: Mapping[str, str]
-
-    def __call__(self, text: str) -> str:
-        return self.words.get(text, text)
-
-
-@cache
-def translator(language: str) -> Translator:
-    """Return the translator into one of `LANGUAGES`. Raises ValueError for another language."""
-    if language not in LANGUAGES:
-        raise ValueError(f"no language {language!r:.20}")
-    return Translator(language, {} if language == "en" else _catalogue(language))
-
-
-def _catalogue(language: str) -> dict[str, str]:
-    path = TEMPLATES / "locale" / language / "LC_MESSAGES" / "messages.po"
-    with path.open("rb") as file:
-        catalogue = read_po(file, locale=language, abort_invalid=True)
-    return {str(message.id): str(message.string) for message in catalogue if message.id and message.string}
 
 
 _noted: dict[str, str] = {}
@@ -72,27 +46,6 @@ def note(username: str, language: str) -> None:
 def of_person(username: str, default: str) -> str:
     """Return the language noted for the person, or `default`."""
     return _noted.get(username, default)
-
-
-def of_stranger(cookie: str | None, accept_language: str, default: str) -> str:
-    """Return the language for someone not logged in: the cookie's, else the browser's first that there is."""
-    if cookie in LANGUAGES:
-        return str(cookie)
-    wishes: list[tuple[float, str]] = []
-    for part in accept_language[:200].split(","):
-        tag, _, quality = part.strip().partition(";q=")
-        language = tag.lower().split("-")[0]
-        if language in LANGUAGES:
-            wishes.append((_quality(quality), language))
-    best = max(wishes, key=lambda wish: wish[0], default=(0.0, default))
-    return best[1] if best[0] > 0 else default
-
-
-def _quality(text: str) -> float:
-    try:
-        return float(text) if text else 1.0
-    except ValueError:
-        return 0.0
 
 
 def words(language: str) -> dict[str, object]:
