@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from decimal import Decimal, InvalidOperation
-from typing import Any
 
 from quotas.domain.units import GFLOPS_PER_PFLOPS, GFLOPS_PER_TFLOPS, HOUR_SECONDS, PPM, InvalidValue, amount
 
@@ -50,25 +48,14 @@ def names(text: str) -> list[str]:
     return [each.strip() for each in text.split(",") if each.strip()]
 
 
-def parameters(given: list[str]) -> dict[str, Any]:
-    """Read ``name=value`` pairs: a value that is JSON counts as such, any other is text. Raises InvalidValue."""
-    read: dict[str, Any] = {}
+def pairs(field: str, given: list[str]) -> dict[str, str]:
+    """Read ``name=value`` texts, each name once. Raises InvalidValue."""
+    read: dict[str, str] = {}
     for each in given:
         name, equals, value = each.partition("=")
         if not equals or not name:
-            raise InvalidValue("param", f"{each!r:.60} is not NAME=VALUE", f"{each!r:.60}: 이름=값 형식이어야 합니다")
+            raise InvalidValue(field, f"{each!r:.60} is not NAME=VALUE", f"{each!r:.60}: 이름=값 형식이어야 합니다")
         if name in read:
-            raise InvalidValue("param", f"{name} is given twice", f"{name}이(가) 두 번 지정되었습니다")
-        read[name] = _value(value)
+            raise InvalidValue(field, f"{name} is given twice", f"{name}이(가) 두 번 지정되었습니다")
+        read[name] = value
     return read
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except ValueError:
-        return text
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")

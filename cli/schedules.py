@@ -12,6 +12,7 @@ from cli.session import Session, command
 from cli.tables import Column, Format, FormatOption, Kind, show
 from quotas.domain.schedules import Timing
 from quotas.domain.units import parse_instant
+from quotas.notebooks import check_notebook, read_parameters
 from quotas.services import schedules
 
 LIST = (
@@ -71,7 +72,9 @@ def add(  # noqa: PLR0913 - each is one field of a schedule
     ] = None,
 ) -> None:
     """Schedule a notebook by a cron line or once."""
+    must_exist(session, project)
     once_at = None if at is None else parse_instant("at", at)
+    checked = check_notebook(session.home.project_folder(project), notebook)
     new = schedules.NewSchedule(
         project=project,
         person=person,
@@ -79,7 +82,7 @@ def add(  # noqa: PLR0913 - each is one field of a schedule
         notebook=notebook,
         timing=Timing(zone, cron, once_at),
         timeout_seconds=timeout,
-        parameters=amounts.parameters(param or []),
+        parameters=read_parameters(checked, amounts.pairs("param", param or [])),
         title=title,
     )
     stored = schedules.create(session.database, new, actor=session.actor, now=session.now)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from typer.testing import CliRunner
 
@@ -60,11 +61,17 @@ def home(tmp_path: Path, invoke: Callable[..., Ended]) -> Path:
 
 @pytest.fixture
 def centre(home: Path) -> Centre:
-    """The small centre in the home's ledger, as of now."""
+    """The small centre in the home's ledger, as of now; its project's folder has a notebook with parameters."""
     database: Database = open_home(home).database()
     now = int(time.time())
     found = Centre(database, now=now, starts_at=now - DAY_SECONDS, ends_at=now + 29 * DAY_SECONDS)
     small._add_people(found)
     small._add_supply(found)
     small._add_project(found)
+    declared = nbformat.v4.new_code_cell("epochs: int = 1\nname: str = 'a'", metadata={"tags": ["parameters"]})
+    folder = open_home(home).project_folder(found.project)
+    nbformat.write(nbformat.v4.new_notebook(cells=[declared]), folder / "train.ipynb")
+    (folder / "broken.ipynb").write_text("no notebook")
+    (folder / "outside.ipynb").symlink_to(home / "mudeung.toml")
+    (home / "mudeung.toml").touch()
     return found

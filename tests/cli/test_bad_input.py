@@ -19,7 +19,7 @@ PROFILE = [
     "profiles", "add", "half", "--name-ko", "절반", "--name-en", "Half", "--image", "science", "--cores", "1",
     "--memory-gib", "2", "--storage-gib", "10",
 ]  # fmt: skip
-SCHEDULE = ["schedules", "add", "vision", "a.ipynb", "--person", "member", "--profile", "cpu-small"]
+SCHEDULE = ["schedules", "add", "vision", "train.ipynb", "--person", "member", "--profile", "cpu-small"]
 
 
 def changed(words: list[str], option: str, value: str) -> list[str]:
@@ -84,6 +84,15 @@ def changed(words: list[str], option: str, value: str) -> list[str]:
         ([*SCHEDULE, "--at", "2030-01-01", "--timeout", "1"], "timeout"),
         ([*SCHEDULE, "--at", "2030-01-01", "--param", "epochs"], "param"),
         ([*SCHEDULE, "--at", "2030-01-01", "--param", "a=1", "--param", "a=2"], "param"),
+        ([*SCHEDULE, "--at", "2030-01-01", "--param", "depth=1"], "depth"),
+        ([*SCHEDULE, "--at", "2030-01-01", "--param", "epochs=many"], "epochs"),
+        (changed([*SCHEDULE, "--at", "2030-01-01"], "vision", "none.ipynb"), "notebook"),
+        (changed([*SCHEDULE, "--at", "2030-01-01"], "vision", "broken.ipynb"), "notebook"),
+        (changed([*SCHEDULE, "--at", "2030-01-01"], "vision", "outside.ipynb"), "notebook"),
+        (changed([*SCHEDULE, "--at", "2030-01-01"], "vision", "../../mudeung.toml"), "notebook"),
+        (changed([*SCHEDULE, "--at", "2030-01-01"], "add", "none"), "project"),
+        (changed([*SCHEDULE, "--at", "2030-01-01"], "--person", "outsider"), "project"),
+        (changed([*SCHEDULE, "--at", "2030-01-01"], "--profile", "none"), "profile"),
         (["schedules", "pause", "99"], "schedule"),
         (["schedules", "resume", "99"], "schedule"),
         (["schedules", "run", "99"], "schedule"),
