@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from quotas.domain.units import DAY_SECONDS
 from quotas.home import open_home
-from quotas.store.database import Database
+from quotas.store.migrate import migrate
 from tests import centre as small
 from tests.centre import Centre
 
@@ -59,19 +60,31 @@ def home(tmp_path: Path, invoke: Callable[..., Ended]) -> Path:
     return tmp_path / "home"
 
 
-@pytest.fixture
-def centre(home: Path) -> Centre:
-    """The small centre in the home's ledger, as of now; its project's folder has a notebook with parameters."""
-    database: Database = open_home(home).database()
+@pytest.fixture(scope="session")
+def centre_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Centre, Path]:
+    """A home with the small centre as of now; its project's folder has a notebook with parameters."""
+    home = open_home(tmp_path_factory.mktemp("centre") / "home")
+    database = home.database()
+    migrate(database)
     now = int(time.time())
     found = Centre(database, now=now, starts_at=now - DAY_SECONDS, ends_at=now + 29 * DAY_SECONDS)
     small._add_people(found)
     small._add_supply(found)
     small._add_project(found)
+    database.close()
     declared = nbformat.v4.new_code_cell("epochs: int = 1\nname: str = 'a'", metadata={"tags": ["parameters"]})
-    folder = open_home(home).project_folder(found.project)
+    folder = home.project_folder(found.project)
     nbformat.write(nbformat.v4.new_notebook(cells=[declared]), folder / "train.ipynb")
     (folder / "broken.ipynb").write_text("no notebook")
-    (folder / "outside.ipynb").symlink_to(home / "mudeung.toml")
-    (home / "mudeung.toml").touch()
-    return found
+    (folder / "outside.ipynb").symlink_to("../../mudeung.toml")
+    (home.path / "mudeung.toml").touch()
+    return found, home.path
+
+
+@pytest.fixture
+def centre(centre_template: tuple[Centre, Path], tmp_path: Path, invoke: Callable[..., Ended]) -> Centre:
+    """The small centre, in the default home folder of the test."""
+    del invoke  # its folder is the default one
+    found, template = centre_template
+    shutil.copytree(template, tmp_path / "home", symlinks=True)
+    return replace(found, database=open_home(tmp_path / "home").database())

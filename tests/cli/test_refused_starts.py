@@ -112,7 +112,8 @@ def test_the_first_start_loads_the_example_and_keeps_its_accounts(
     assert (home.projects / "vision-drive" / "train_digits.ipynb").read_text() == "a person's own work"
 
 
-def test_an_empty_ledger_gets_the_example_and_one_with_data_never(centre: Centre, home: Path, tmp_path: Path) -> None:
+def test_an_empty_ledger_gets_the_example_and_one_with_data_never(centre: Centre, tmp_path: Path) -> None:
+    home = tmp_path / "home"
     preparation.ledger(open_home(home), session(home))
     assert [view.code for view in projects.list_projects(centre.database, centre.now)] == [centre.project]
     assert not (home / "accounts.txt").exists()
