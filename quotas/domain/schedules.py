@@ -31,6 +31,7 @@ FINAL = frozenset(ExecutionState) - {ExecutionState.CLAIMED, ExecutionState.RUNN
 
 SHORTEST_TIMEOUT_SECONDS = 60
 LONGEST_TIMEOUT_SECONDS = 7 * 86_400
+LONGEST_CRON = 120
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def check_timing(timing: Timing, now: int) -> int:
         raise InvalidValue(
             "cron", "give a cron line or one instant, not both", "cron 식과 한 번 실행 중 하나만 지정하세요"
         )
+    if timing.cron is not None and len(timing.cron) > LONGEST_CRON:
+        raise InvalidValue("cron", f"must be at most {LONGEST_CRON} characters", f"{LONGEST_CRON}자 이하여야 합니다")
     zone(timing.zone)
     first = next_at(timing, now)
     if first is None:
