@@ -17,6 +17,7 @@ from jupyterhub.scopes import needs_scope
 from jupyterhub.utils import url_path_join
 from tornado.web import HTTPError, authenticated
 
+from quotas.domain.people import LANGUAGES
 from quotas.domain.units import InvalidValue
 from quotas.services import people
 from quotas.store.database import Database, DatabaseAway
@@ -73,8 +74,8 @@ class LanguageSwitch(BaseHandler):
 
     async def post(self) -> None:
         chosen = self.get_body_argument("language", "")
-        if chosen not in language.LANGUAGES:
-            raise HTTPError(400, f"language: must be one of {', '.join(language.LANGUAGES)}")
+        if chosen not in LANGUAGES:
+            raise HTTPError(400, f"language: must be one of {', '.join(LANGUAGES)}")
         self.set_cookie(
             language.COOKIE, chosen, path=self.hub.base_url, expires_days=COOKIE_DAYS, httponly=True, samesite="Lax"
         )
