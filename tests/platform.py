@@ -253,6 +253,12 @@ class Platform:
     def wait_stopped(self, person: str, project: str, seconds: float = 30) -> None:
         wait_for(f"the end of {person}'s server", lambda: self.server(person, project) is None, seconds=seconds)
 
+    def progress(self, person: str, project: str) -> list[dict[str, Any]]:
+        """Return the events of a start, to its end."""
+        stream = self.api(person, "GET", f"/users/{person}/servers/{project}/progress").raise_for_status().text
+        lines = (line.removeprefix("data: ") for line in stream.splitlines() if line.startswith("data: "))
+        return [json.loads(line) for line in lines]
+
     def runs(self, project: str | None = None) -> list[runs.Run]:
         """Return the runs that the ledger has, newest first."""
         return runs.runs(self.database, project, limit=1000)

@@ -113,11 +113,10 @@ def test_the_form_says_why(platform: Platform, case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.code}-{case.project}")
 def test_the_progress_of_a_refused_start_says_why(platform: Platform, case: Case) -> None:
     platform.start_server(case.person, case.project, case.profile)
-    stream = platform.api(case.person, "GET", f"/users/{case.person}/servers/{case.project}/progress").text
-    events = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: ")]
-    assert events[-1]["failed"]
-    assert case.words in events[-1]["message"]
-    assert f'data-refusal="{case.code.value}"' in events[-1]["html_message"]
+    last = platform.progress(case.person, case.project)[-1]
+    assert last["failed"]
+    assert case.words in last["message"]
+    assert f'data-refusal="{case.code.value}"' in last["html_message"]
 
 
 def test_a_refusal_names_the_profile_that_fits(platform: Platform) -> None:

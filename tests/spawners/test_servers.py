@@ -14,6 +14,7 @@ from quotas.backends.local import FOLDER_VARIABLE
 from quotas.domain.launch import RUN_VARIABLE
 from quotas.domain.runs import Outcome, RunState
 from quotas.services import check
+from spawners.progress import PHASES, Phase
 from tests.platform import CPU, GPU, LARGE, RATES, STAND_IN, Platform, running, wait_for
 
 
@@ -177,12 +178,11 @@ def test_starts_beyond_the_slots_wait_for_their_turn_and_say_so(tmp_path: Path) 
                 httpx.post(
                     f"{api}/{person}/servers/vision", headers=headers[person], json={"profile": CPU}, timeout=0.3
                 )
-        with httpx.stream("GET", f"{api}/cho/servers/vision/progress", headers=headers["cho"], timeout=30) as stream:
-            said = "".join(stream.iter_text())
-        assert "Waiting for its turn: 1 of 1, about 3 s." in said
-        assert said.index("Waiting for its turn") < said.index("Started.") < said.index('"ready": true')
-        assert "The server is ready." in said
-        first, second = sorted(platform.runs("vision"), key=lambda run: run.requested_at)
+        said = [event["message"] for event in platform.progress("cho", "vision")]
+        waits, starts = said.index("Waiting for its turn: 1 of 1, about 3 s."), said.index(PHASES[Phase.ANSWERING].en)
+        assert waits < starts
+        assert said[-1] == "The server is ready."
+        first, second = sorted(platform.runs("vision"), key=lambda run: run.id)
         assert first.started_at is not None
         assert second.started_at is not None
         assert second.started_at >= first.started_at + 2

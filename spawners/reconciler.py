@@ -1,0 +1,109 @@
+"""The reconciling loop as a process of its own: `python -m spawners.reconciler`, with `MUDEUNG_HOME` set.
+
+It goes round at its own pace, not in reaction to events, and outlives the hub, the ledger and the backend: what it
+cannot do in one round it does in the next. What a round does is in `quotas.services.reconciliation`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import FrameType
+
+from quotas.backends.port import BackendAway
+from quotas.home import VARIABLE, Home, from_environment
+from quotas.services.reconciliation import Reconciler
+from quotas.settings import SettingsError
+from quotas.store.database import DatabaseAway
+from spawners.hub_door import Hub
+from spawners.servers import hub_url
+
+log = logging.getLogger("mudeung.reconciler")
+
+START_MARGIN_SECONDS = 120
+"""How much longer than a start may take a run may be held without a process: the hub itself ends it before."""
+QUIET = frozenset({"wait", "kept", "closed"})
+"""What a round does to most runs, and does not say."""
+
+
+def reconciler(home: Home) -> Reconciler:
+    """Return the loop's memory for `home`. Raises BackendAway when not even the hub's address is known."""
+    settings = home.settings
+    return Reconciler(
+        database=home.database(),
+        backend=home.backend(),
+        hub=Hub(hub_url(home), home.secret("reconciler_token")),
+        windows=settings.windows(),
+        start_limit_seconds=settings.start_timeout_seconds + START_MARGIN_SECONDS,
+    )
+
+
+def once(loop: Reconciler) -> bool:
+    """Every open run was looked at once; return False when the ledger did not answer, or something unforeseen came."""
+    try:
+        done = loop.tick(int(time.time()))
+    except DatabaseAway as away:
+        log.warning("the ledger is away: %s", away)
+        return False
+    except Exception:
+        log.exception("this round was not finished; the next one begins anew")
+        return False
+    told = Counter({action: count for action, count in done.items() if action not in QUIET})
+    if told:
+        log.info("%s", ", ".join(f"{action}: {count}" for action, count in sorted(told.items())))
+    return True
+
+
+def rounds(home: Home) -> None:
+    """Go round for ever; each round begins `reconcile_seconds` after the last has ended."""
+    loop: Reconciler | None = None
+    while True:
+        try:
+            loop = loop or reconciler(home)
+        except BackendAway as away:
+            log.warning("%s", away)
+        else:
+            once(loop)
+        time.sleep(home.settings.reconcile_seconds)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until a signal says to end; with ``--once`` for one round, whose failure is status 1."""
+    parser = argparse.ArgumentParser(prog="python -m spawners.reconciler", description=__doc__.split(":")[0] + ".")
+    parser.add_argument("--once", action="store_true", help="go round once and end")
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if VARIABLE not in os.environ:
+        parser.error(f"{VARIABLE} must name the home folder")
+    try:
+        home = from_environment()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if asked.once:
+        try:
+            return 0 if once(reconciler(home)) else 1
+        except BackendAway as away:
+            log.warning("%s", away)
+            return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    log.info("going round every %d s", home.settings.reconcile_seconds)
+    rounds(home)
+    return 0
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """End now: whatever a round was about to do, the next one does again."""
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
