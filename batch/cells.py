@@ -11,21 +11,29 @@ import os
 import re
 import signal
 import sys
-import time
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
+from traitlets import Type
 
 IOPUB_SECONDS = 60
 """How long to wait for the rest of a cell's output; when it does not come the run fails, as some is lost."""
 ERROR_TEXT_CHARACTERS = 100_000
 SOURCE_CHARACTERS = 2000
 TRACEBACK_LINES = 40
+QUEUED_MESSAGES = 100_000
+"""How many messages of a kernel may wait to be read. Beyond, and ZeroMQ's own limit is 1,000, it drops the newest."""
+LONGEST_SOCKET_FOLDER = 80
+"""The system takes socket paths of up to about 107 bytes."""
 OUTPUT_OVERHEAD_BYTES = 64
 """What each output costs beside its text, so that a flood of single characters counts as well."""
 
@@ -33,70 +41,11 @@ NOTE = (
     "\n[mudeung] 이후 출력은 저장하지 않았습니다(셀당 {cell:g} MB, 노트북당 {notebook:g} MB 한도).\n"
     "[mudeung] Output from here on was not kept (limits: {cell:g} MB a cell, {notebook:g} MB a notebook).\n"
 )
+LOST = (
+    "\n[mudeung] 출력이 너무 빨라 메시지 {lost}개를 받지 못했습니다. 많은 출력은 파일에 쓰세요.\n"
+    "[mudeung] Output came too fast: {lost} messages of it were lost. Write much output to a file.\n"
+)
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-
-
-@dataclass
-class Record:
-    """What the program says of the run, in one file."""
-
-    path: Path
-    started_at: float
-    cells: int = 0
-    cell: int = 0
-    executed: int = 0
-    failing_cell: dict[str, Any] | None = None
-    ended_early: int | None = None
-    truncated: list[int] = field(default_factory=list)
-    message: str | None = None
-
-    def running(self) -> None:
-        """Tell how far the run is. No room for it is no reason to end."""
-        with contextlib.suppress(OSError):
-            self._write("running", None, None)
-
-    def ended(self, state: str, exit_code: int) -> None:
-        self._write(state, exit_code, time.time())
-
-    def _write(self, state: str, exit_code: int | None, finished_at: float | None) -> None:
-        content = {"state": state, "exit_code": exit_code, "finished_at": finished_at, **vars(self)}
-        del content["path"]
-        text = json.dumps(content, ensure_ascii=False, indent=1)
-        write_whole(self.path, text, lasting=finished_at is not None)
-
-
-def write_whole(path: Path, text: str, *, lasting: bool = True) -> None:
-    """Write the file whole or leave what was there; `lasting`: it also survives a power failure from here on."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            if lasting:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if lasting:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-class WholeFiles:
-    """papermill's input and output: local files only, read as they are and written whole or not at all."""
-
-    def read(self, path: str) -> str:
-        return Path(path).read_text("utf-8")
-
-    def write(self, text: str, path: str) -> None:
-        write_whole(Path(path), text)
-
-    def pretty_path(self, path: str) -> str:
-        return path
 
 
 @dataclass(frozen=True)
@@ -105,6 +54,19 @@ class Limits:
 
     cell_bytes: int = 10 * 2**20
     notebook_bytes: int = 30 * 2**20
+
+
+class Record(Protocol):
+    """What is told of the run as it goes on."""
+
+    cell: int
+    executed: int
+    failing_cell: dict[str, Any] | None
+    ended_early: int | None
+    truncated: list[int]
+    lost_messages: int
+
+    def running(self) -> None: ...
 
 
 class Stopping(Protocol):
@@ -120,10 +82,10 @@ class Stopping(Protocol):
 class Manager(NotebookExecutionManager):  # type: ignore[misc]
     """Keeps the cells' states true, tells the progress, and saves now and then into the side file."""
 
-    def __init__(self, nb: Any, record: Record, part: Path, autosave_seconds: float) -> None:
+    def __init__(self, nb: Any, record: Record, save_part: Callable[[str], None], autosave_seconds: float) -> None:
         super().__init__(nb, progress_bar=False, autosave_cell_every=autosave_seconds)
         self.record = record
-        self.part = part
+        self.save_part = save_part
 
     def save(self, **_: Any) -> None:
         """Write the side file when it is due; papermill asks at every turn, and would write the output in place."""
@@ -131,8 +93,7 @@ class Manager(NotebookExecutionManager):  # type: ignore[misc]
         if (began - self.last_save_time).total_seconds() < self.autosave_cell_every:
             return
         with contextlib.suppress(OSError):
-            text = json.dumps(self.nb, ensure_ascii=False, indent=1)
-            write_whole(self.part, text, lasting=False)
+            self.save_part(json.dumps(self.nb, ensure_ascii=False, indent=1))
         self.last_save_time = self.now()
         took = (self.last_save_time - began).total_seconds()
         self.autosave_cell_every = max(self.autosave_cell_every, took * 20)
@@ -156,6 +117,37 @@ class Manager(NotebookExecutionManager):  # type: ignore[misc]
         self.nb.metadata.papermill["duration"] = (self.end_time - self.start_time).total_seconds()
 
 
+class CountingChannel(AsyncZMQSocketChannel):
+    """Knows how many messages since the cell began did not come: the kernel numbers them all."""
+
+    began_at = seen = last = 0
+
+    async def get_msg(self, *args: Any, **kwargs: Any) -> Any:
+        msg = await super().get_msg(*args, **kwargs)
+        number = msg["header"]["msg_id"].rpartition("_")[2]
+        self.last = int(number) if number.isdigit() else 0
+        if msg["msg_type"] == "execute_input":
+            self.began_at, self.seen = self.last, 0
+        else:
+            self.seen += self.last > self.began_at
+        return msg
+
+    def lost(self) -> int:
+        """Return the number at the cell's end; one more, the cell's reply, comes by another channel."""
+        return max(self.last - self.began_at - self.seen - 1, 0) if self.last else 0
+
+
+class PatientKernelClient(AsyncKernelClient):
+    """Lets the messages of a kernel wait where ZeroMQ would drop all beyond a thousand in silence."""
+
+    iopub_channel_class = Type(CountingChannel)
+
+    def _context_default(self) -> Any:
+        context = super()._context_default()
+        context.rcvhwm = QUEUED_MESSAGES
+        return context
+
+
 class Client(PapermillNotebookClient):  # type: ignore[misc]
     """papermill's client with an end that can be told, and limits to what it keeps."""
 
@@ -170,8 +162,23 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         self.cell_bytes = self.notebook_bytes = 0
         self.noted = False
 
+    def create_kernel_manager(self) -> Any:
+        """Talk to the kernel by sockets in a folder of its own: ports could be taken by a run that starts meanwhile."""
+        manager = super().create_kernel_manager()
+        manager.client_factory = PatientKernelClient
+        folder = Path(self.folder)
+        if manager.kernel_spec.language == "python" and len(os.fsencode(folder)) < LONGEST_SOCKET_FOLDER:
+            manager.transport, manager.ip = "ipc", str(folder / "kernel")
+            manager.connection_file = str(folder / "kernel.json")
+        return manager
+
     def execute(self, **_: Any) -> Any:
         self.reset_execution_trackers()
+        with tempfile.TemporaryDirectory(prefix="mudeung-kernel-", ignore_cleanup_errors=True) as self.folder:
+            self._execute()
+        return self.nb
+
+    def _execute(self) -> None:
         with self.setup_kernel():
             # Asked before the cells: a kernel that they end could not answer, and papermill would wait for it.
             info = self.wait_for_reply(self.kc.kernel_info())
@@ -184,7 +191,6 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
                 if self.stopping.reason or self.failed_at is not None:
                     self.shutdown_kernel = "immediate"
             self.set_widgets_metadata()
-        return self.nb
 
     def papermill_execute_cells(self) -> None:
         """Run the cells up to the one that fails or ends the notebook, and leave the state of each as it was."""
@@ -210,6 +216,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
 
     def _complete(self, cell: Any, index: int) -> None:
         self.record.executed += runs(cell)
+        self._note_losses(cell)
         self._merge_streams(cell, index)
         self.nb_man.cell_complete(cell, index)
 
@@ -293,6 +300,12 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             outs.append(new_output("stream", name="stderr", text=text))
             if cell_index not in self.record.truncated:
                 self.record.truncated.append(cell_index)
+
+    def _note_losses(self, cell: Any) -> None:
+        lost = self.kc.iopub_channel.lost() if runs(cell) else 0
+        if lost:
+            self.record.lost_messages += lost
+            cell.outputs.append(new_output("stream", name="stderr", text=LOST.format(lost=lost)))
 
     def _merge_streams(self, cell: Any, index: int) -> None:
         """Make one output of neighbouring pieces of one stream; a cell that prints much has thousands."""

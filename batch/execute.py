@@ -19,8 +19,9 @@ exit  state        when
 The record is JSON and always whole. While the notebook runs its `state` is ``running``; `cell` of `cells` counts code
 cells, and `executed` those that completed. Indices (`failing_cell.index`, `ended_early`, `truncated`) count all cells
 of the notebook that was given, from 0; an injected cell counts as the parameters' cell. `truncated` lists the cells
-whose output went beyond the limits and ends with a note. The output is written whole or not at all; until then what
-there is of it lies beside it as ``NAME.part.ipynb``.
+whose output went beyond the limits, `lost_messages` counts what was lost of it on the way; a note in the output says
+so too. The output is written whole or not at all; until then what there is of it lies beside it as
+``NAME.part.ipynb``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -79,6 +81,70 @@ INTERRUPT_SECONDS = 5
 """A cell that goes on this long after an interrupt loses its kernel."""
 GIVE_UP_SECONDS = 10
 """And this long after that, the run ends with what there is."""
+
+
+@dataclass
+class Record:
+    """What the program says of the run, in one file."""
+
+    path: Path
+    started_at: float
+    cells: int = 0
+    cell: int = 0
+    executed: int = 0
+    failing_cell: dict[str, Any] | None = None
+    ended_early: int | None = None
+    truncated: list[int] = field(default_factory=list)
+    lost_messages: int = 0
+    message: str | None = None
+
+    def running(self) -> None:
+        """Tell how far the run is. No room for it is no reason to end."""
+        with contextlib.suppress(OSError):
+            self._write("running", None, None)
+
+    def ended(self, state: str, exit_code: int) -> None:
+        self._write(state, exit_code, time.time())
+
+    def _write(self, state: str, exit_code: int | None, finished_at: float | None) -> None:
+        content = {"state": state, "exit_code": exit_code, "finished_at": finished_at, **vars(self)}
+        del content["path"]
+        text = json.dumps(content, ensure_ascii=False, indent=1)
+        write_whole(self.path, text, lasting=finished_at is not None)
+
+
+def write_whole(path: Path, text: str, *, lasting: bool = True) -> None:
+    """Write the file whole or leave what was there; `lasting`: it also survives a power failure from here on."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if lasting:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class WholeFiles:
+    """papermill's input and output: local files only, read as they are and written whole or not at all."""
+
+    def read(self, path: str) -> str:
+        return Path(path).read_text("utf-8")
+
+    def write(self, text: str, path: str) -> None:
+        write_whole(Path(path), text)
+
+    def pretty_path(self, path: str) -> str:
+        return path
 
 
 class Stopped(BaseException):
@@ -152,7 +218,7 @@ class Stopping:
 class Run:
     """One notebook from its file to its output."""
 
-    def __init__(self, order: argparse.Namespace, record: cells.Record, stopping: Stopping) -> None:
+    def __init__(self, order: argparse.Namespace, record: Record, stopping: Stopping) -> None:
         self.order, self.record, self.stopping = order, record, stopping
         self.part = order.output.with_name(f"{order.output.stem}.part.ipynb")
         self.nb: Any = None
@@ -162,9 +228,9 @@ class Run:
     def execute(self) -> str:
         """Run the cells and return the state in which they ended; the output is then written."""
         papermill_io.reset()
-        papermill_io.register("/", cells.WholeFiles())
+        papermill_io.register("/", WholeFiles())
         kernel_name = self._prepare()
-        manager = cells.Manager(self.nb, self.record, self.part, self.order.autosave)
+        manager = cells.Manager(self.nb, self.record, self._save_part, self.order.autosave)
         self.record.cells = sum(map(cells.runs, self.nb.cells))
         self.record.running()
         manager.notebook_start()
@@ -219,6 +285,9 @@ class Run:
             self.record.message = str(error)[:2000]
             return self.stopping.reason or "kernel_died"
         return self.stopping.reason or ("failed" if client.failed_at is not None else "succeeded")
+
+    def _save_part(self, text: str) -> None:
+        write_whole(self.part, text, lasting=False)
 
     def _given_index(self, index: int) -> int:
         """Return the cell's place in the notebook that was given; an injected cell stands for the one before it."""
@@ -295,7 +364,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (argparse.ArgumentError, SystemExit) as error:
         sys.stderr.write(f"execute: {error}\n")
         return OWN_ERROR
-    record = cells.Record(order.record, BEGAN_AT)
+    record = Record(order.record, BEGAN_AT)
     try:
         stopping.watch(order.deadline)
         order.values = read_parameters(order.parameters)

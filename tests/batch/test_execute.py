@@ -125,6 +125,7 @@ def test_the_example_with_other_parameters(bench: Bench) -> None:
         "failing_cell": None,
         "ended_early": None,
         "truncated": [],
+        "lost_messages": 0,
         "message": None,
     }
     assert set(bench.states()) == {"completed"}
@@ -416,6 +417,26 @@ def test_a_flood_of_small_pieces_arrives_whole(bench: Bench) -> None:
     assert len(bench.cells()[0]["outputs"]) == 1
 
 
+def test_output_that_was_lost_on_the_way_is_told(bench: Bench) -> None:
+    """The kernel's numbering of its messages shows it; a thread of an earlier cell that prints on loses nothing."""
+    thread = """
+import threading, time
+def talk():
+    for i in range(40): print('thread', i, flush=True); time.sleep(0.02)
+threading.Thread(target=talk).start()
+"""
+    bench.write(
+        code(thread),
+        code("import time; time.sleep(0.5); print('quiet')"),
+        code("time.sleep(0.6); print('done')"),
+        code("for _ in range(3): get_ipython().kernel.session.msg('made and never sent')"),
+    )
+    exit_code, record, printed = bench.run()
+    assert (exit_code, record["lost_messages"]) == (0, 3), printed
+    assert "3 messages" in text_of(bench.cells()[3])
+    assert text_of(bench.cells()[2]).endswith("done\n")
+
+
 def test_displays_are_updated_in_their_place(bench: Bench) -> None:
     """Also after the pieces of what was printed before them became one."""
     bench.write(
@@ -438,7 +459,7 @@ def test_a_killed_runner_leaves_a_side_file_and_the_earlier_output(bench: Bench)
     bench.write(code("print('first', flush=True)"), code("import time; print('second', flush=True); time.sleep(60)"))
     (bench.folder / "out").mkdir()
     bench.output.write_text("an earlier result")
-    bench.start("--autosave", "0")
+    bench.start("--autosave", "0", env={**os.environ, "TMPDIR": str(bench.folder)})
     bench.wait_for("second")
     kernels = subprocess.run(["pgrep", "-P", str(bench.process.pid)], capture_output=True, text=True, check=True)
     time.sleep(0.3)
