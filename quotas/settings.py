@@ -78,8 +78,8 @@ class Settings(BaseModel):
         """Accounts whose passwords are printed at the first start are reached from this machine only."""
         if self.evaluation and not is_loopback(self.host):
             raise ValueError(
-                f"host = {self.host!r} is no loopback address (127.0.0.1, ::1, localhost), and the platform listens on no"
-                " other with evaluation = true"
+                f"host = {self.host!r} is no loopback address (127.0.0.1, ::1, localhost), and with evaluation = true"
+                " the platform listens on no other"
             )
         return self
 
