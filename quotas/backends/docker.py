@@ -52,7 +52,7 @@ class DockerBackend:
 
     def list_runs(self) -> list[Seen]:
         """Return every run with a container here, running or not."""
-        with _answering():
+        with answering():
             found = self._client().containers(all=True, quiet=True, filters={"label": RUN_LABEL})
         states = (self._state(each["Id"]) for each in found)
         return [seen for state in states if state and (seen := _seen(state))]
@@ -69,7 +69,7 @@ class DockerBackend:
         A container that the engine could not start is returned as not running, never started, with an exit code;
         `log` says why. Raises InvalidValue for an image that is not there and for terms that the engine refuses.
         """
-        with _answering():
+        with answering():
             client = self._client()
             kwargs = create_kwargs(launch, container_user())
             kwargs["host_config"] = client.create_host_config(**host_config(launch))
@@ -97,7 +97,7 @@ class DockerBackend:
             if time.monotonic() > deadline:
                 raise BackendAway(f"docker: the container of {run_id} does not end")
             # 404 and 409 here: it ended by itself meanwhile.
-            with _answering(), _passing_over_4xx():
+            with answering(), _passing_over_4xx():
                 self._client().stop(seen.ref, timeout=grace_seconds)
             grace_seconds = 0
             seen = self.inspect(run_id)
@@ -111,7 +111,7 @@ class DockerBackend:
             return
         if seen.running:
             raise ValueError(f"run {run_id} is running")
-        with _answering():
+        with answering():
             try:
                 self._client().remove_container(seen.ref, v=True)
             except docker.errors.APIError as error:
@@ -129,7 +129,7 @@ class DockerBackend:
             return ""
         if _instant(state["State"]["StartedAt"]) is None:
             return str(state["State"].get("Error", ""))[-limit_bytes:]
-        with _answering():
+        with answering():
             # A line has a byte at least, so that so many lines hold the last bytes; they are not all kept at once.
             frames = self._client().logs(state["Id"], stream=True, tail=limit_bytes)
             kept: deque[bytes] = deque()
@@ -145,7 +145,7 @@ class DockerBackend:
         """Return whether the engine has the image. Nothing is pulled."""
         if not reference:
             return False
-        with _answering():
+        with answering():
             try:
                 self._client().inspect_image(reference)  # type: ignore[no-untyped-call]
             except docker.errors.APIError as error:
@@ -170,7 +170,7 @@ class DockerBackend:
 
     def _state(self, reference: str) -> Mapping[str, Any] | None:
         """Return the engine's description of a container, or None when it answers that there is none."""
-        with _answering():
+        with answering():
             try:
                 state: Mapping[str, Any] = self._client().inspect_container(reference)
             except docker.errors.NotFound:
@@ -258,7 +258,7 @@ def _refused(error: docker.errors.APIError, launch: Launch) -> Exception:
 
 
 @contextlib.contextmanager
-def _answering() -> Iterator[None]:
+def answering() -> Iterator[None]:
     """Raise BackendAway for everything that leaves open what the engine knows."""
     try:
         yield
