@@ -69,7 +69,7 @@ class Home:
         if self.settings.backend == "docker":
             from quotas.backends.docker import DockerBackend  # noqa: PLC0415 - the Docker client loads slowly
 
-            return DockerBackend()
+            return DockerBackend(home=str(self.path))
         from quotas.backends.local import LocalBackend  # noqa: PLC0415 - psutil is not needed in a container
 
         return LocalBackend(self.runs)

@@ -1,28 +1,41 @@
-"""Which spawner the hub uses, and where the hub is: both follow from the backend."""
+"""Which spawner the hub uses, and where the hub is: both follow from the backend.
+
+Little is imported here, since others than the hub ask where it is.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from quotas.home import Home
-from spawners.door import Door
-from spawners.gate import Gate
+
+if TYPE_CHECKING:
+    from spawners.door import Door
+    from spawners.gate import Gate
 
 LOOPBACK = "127.0.0.1"
 
 
 def server_class(door: Door) -> type[Gate]:
     """Return the class of the hub's servers, with its door."""
+    server: type[Gate]
     if door.settings.backend == "docker":
-        from spawners.docker import DockerServer as Server  # noqa: PLC0415 - the Docker client loads slowly
+        from spawners.docker import DockerServer  # noqa: PLC0415 - the Docker client loads slowly
+
+        server = DockerServer
     else:
-        from spawners.local import LocalServer as Server  # noqa: PLC0415 - and is not needed here
-    Server.door = door
-    return Server
+        from spawners.local import LocalServer  # noqa: PLC0415 - as above
+
+        server = LocalServer
+    server.door = door
+    return server
 
 
 def hub_url(home: Home) -> str:
     """Return the hub's own address, which its servers, the proxy and the reconciling loop use.
 
-    Containers reach it through the gateway of their network. Raises BackendAway when that network was never seen.
+    Containers reach it through the gateway of their network, which is made when it is missing. Raises BackendAway when
+    the engine is away and the network was never seen.
     """
     host = LOOPBACK
     if home.settings.backend == "docker":

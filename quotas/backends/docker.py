@@ -30,6 +30,8 @@ from quotas.domain.units import InvalidValue
 
 IMAGE_UID, IMAGE_GID = 1000, 100
 """The user of the notebook image, as in the Jupyter stacks (jovyan, users)."""
+HOME_LABEL = "mudeung.home"
+"""Names the platform that a container belongs to: several of them may share an engine, and none may touch another's."""
 START_SECONDS = 5.0
 KILL_SECONDS = 10.0
 _NEVER = re.compile(r"0001-01-01T")
@@ -39,21 +41,23 @@ _FRACTION = re.compile(r"(\.\d{1,6})\d*")
 class DockerBackend:
     """Runs as containers of the engine that ``DOCKER_HOST`` names, or the local one.
 
-    Nothing is asked of the engine before the first call. Each request waits at most `client_timeout` seconds, a stop
-    its grace more.
+    They are those of the platform whose home folder is `home`. Nothing is asked of the engine before the first call.
+    Each request waits at most `client_timeout` seconds, a stop its grace more.
     """
 
     name = "docker"
 
-    def __init__(self, client_timeout: int = 20) -> None:
+    def __init__(self, client_timeout: int = 20, home: str = "") -> None:
         self.client_timeout = client_timeout
+        self.home = home
         self._connected: docker.APIClient | None = None
         self._connecting = threading.Lock()
 
     def list_runs(self) -> list[Seen]:
-        """Return every run with a container here, running or not."""
+        """Return every run of this platform with a container here, running or not."""
+        own = [RUN_LABEL, f"{HOME_LABEL}={self.home}"]
         with answering():
-            found = self._client().containers(all=True, quiet=True, filters={"label": RUN_LABEL})
+            found = self._client().containers(all=True, quiet=True, filters={"label": own})
         states = (self._state(each["Id"]) for each in found)
         return [seen for state in states if state and (seen := _seen(state))]
 
@@ -71,7 +75,7 @@ class DockerBackend:
         """
         with answering():
             client = self._client()
-            kwargs = create_kwargs(launch, container_user())
+            kwargs = self.create_kwargs(launch)
             kwargs["host_config"] = client.create_host_config(**host_config(launch))
             created = True
             try:
@@ -88,6 +92,12 @@ class DockerBackend:
         if seen is None:
             raise BackendAway(f"docker: the container of {launch.run_id} vanished")
         return seen
+
+    def create_kwargs(self, launch: Launch) -> dict[str, Any]:
+        """Return the terms of a container of this platform, for whoever creates it himself."""
+        kwargs = create_kwargs(launch, container_user())
+        kwargs["labels"] = {**kwargs["labels"], HOME_LABEL: self.home}
+        return kwargs
 
     def stop(self, run_id: str, grace_seconds: int) -> None:
         """End the container: its stop signal, after `grace_seconds` SIGKILL. Raises BackendAway if it runs on."""
