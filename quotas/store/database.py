@@ -218,15 +218,16 @@ class _Bounds(AbstractContextManager[Transaction]):
 
     def __enter__(self) -> Transaction:
         self._connection = connection = self._take()
+        self._cursor: Any = None
         try:
-            self._cursor = cursor = connection.cursor()
+            self._cursor = connection.cursor()
             if self._begin:
-                cursor.execute(self._begin)
+                self._cursor.execute(self._begin)
         except BaseException as error:
             self._roll_back()
             self._tell(error)
             raise
-        return Transaction(self._dialect, cursor)
+        return Transaction(self._dialect, self._cursor)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
@@ -246,6 +247,9 @@ class _Bounds(AbstractContextManager[Transaction]):
 
     def _roll_back(self) -> None:
         try:
+            # A statement that was not read to its end keeps its snapshot open past the rollback; closing ends it.
+            if self._cursor is not None:
+                self._cursor.close()
             self._connection.rollback()
         except Exception:  # noqa: BLE001 - the connection is broken; the first error is the one to tell
             self._connection.invalidate()
