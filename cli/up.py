@@ -181,7 +181,7 @@ class Platform:
         """The portal answers too, or is left to come up later: servers do without it."""
         deadline = time.monotonic() + PORTAL_SECONDS
         while not self._answers("/services/portal/health") and time.monotonic() < deadline:
-            if self.stop.requested.wait(POLL_SECONDS):
+            if self.stop.requested.wait(2 * POLL_SECONDS):
                 break
         return True
 

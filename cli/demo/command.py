@@ -25,7 +25,7 @@ def demo(
 ) -> None:
     """Do the main job from outside, on a platform of its own, and check every step; exit 1 where one differs."""
     platform = OwnPlatform(backend.value, session.language)
-    story = Story(session.say, session.text)
+    story = Story(session)
     try:
         _whole(story, platform, backend)
     except (Differs, httpx.HTTPError, OSError, LookupError, ValueError) as error:

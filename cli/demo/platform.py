@@ -38,6 +38,20 @@ class OwnPlatform:
 
     def start(self) -> None:
         """The platform runs and answers at `url`. Raises Differs when it does not come up."""
+        process = self.launch()
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise Differs("a platform that comes up", f"exit {process.returncode}: {self.printed()}")
+            standing = lock.standing(self.home)
+            if standing is not None and standing.ready:
+                self.url = standing.url
+                return
+            time.sleep(POLL_SECONDS)
+        raise Differs(f"a platform within {READY_SECONDS:.0f} s", self.printed())
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Return the process of `mudeung up`, which has just begun."""
         words = ["up", "--home", str(self.home), "--backend", self.backend, "--port", "0", "--lang", self.language]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
@@ -49,16 +63,7 @@ class OwnPlatform:
                 cwd=ROOT,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise Differs("a platform that comes up", f"exit {self.process.returncode}: {self.printed()}")
-            standing = lock.standing(self.home)
-            if standing is not None and standing.ready:
-                self.url = standing.url
-                return
-            time.sleep(POLL_SECONDS)
-        raise Differs(f"a platform within {READY_SECONDS:.0f} s", self.printed())
+        return self.process
 
     def password(self, username: str) -> str:
         """Return the person's password, as the first start wrote it down."""

@@ -12,7 +12,8 @@ from cli.demo import kernel
 from cli.demo.browser import Browser, Page
 from cli.demo.platform import OwnPlatform
 from cli.demo.story import Differs, Step, Story
-from quotas.domain.units import show_budget, show_duration
+from cli.tables import Column, Kind, show
+from quotas.domain.units import show_duration
 
 PROJECT, ENDED_PROJECT = "vision-drive", "lidar-maps"
 MEMBER, STRANGER = "member", "newcomer"
@@ -33,6 +34,13 @@ REFUSALS = {
 }
 """What each of them reads, in the language of their pages."""
 
+ACCOUNTS = {"granted": "배정", "available": "잔여", "held": "예약", "spent": "사용", "expired": "소멸"}
+LEDGER = (
+    Column("account", "account", "계정"),
+    Column("before", "before", "이전", Kind.NUMBER),
+    Column("after", "after", "이후", Kind.NUMBER),
+    Column("change", "+/-", "+/-"),
+)
 Balances = dict[str, int]
 
 
@@ -156,7 +164,7 @@ def _check_charges(story: Story, platform: OwnPlatform, before: Balances, known:
         spent = balances(platform)["spent"] - before["spent"]
         step.expect(spent == sum(charges), f"{sum(charges)} GFLOPS·s spent", spent)
         for row, charge in zip(rows, charges, strict=True):
-            step.note(f"{row['kind']}: {show_duration(row['seconds'])} on {row['profile']} = {show_budget(charge)}")
+            step.note(f"{row['kind']}: {show_duration(row['seconds'])}, {row['profile']}: {charge:,} GFLOPS·s")
 
 
 def _refusals(story: Story, platform: OwnPlatform, member: Browser, stranger: Browser) -> None:
@@ -213,12 +221,17 @@ def _tell_ledger(story: Story, platform: OwnPlatform, before: Balances, after: B
         code, output = platform.command("check")
         step.expect(code == 0, "mudeung check to pass", f"exit {code}: {output}")
         step.note(f"mudeung check: {output}")
-    story.say(f"\nThe ledger of {PROJECT}, in GFLOPS·s:", f"\n{PROJECT}의 원장 (GFLOPS·s):")
-    names = {"granted": "배정", "available": "잔여", "held": "예약", "spent": "사용", "expired": "소멸"}
-    print(f"  {'':12}{story.text('before', '이전'):>24}{story.text('after', '이후'):>24}{'+/-':>16}")
-    for name, korean in names.items():
-        change = f"{after[name] - before[name]:+,}"
-        print(f"  {story.text(name, korean):12}{before[name]:>24,}{after[name]:>24,}{change:>16}")
+    story.session.say(f"\nThe ledger of {PROJECT}, in GFLOPS·s:", f"\n{PROJECT}의 원장 (GFLOPS·s):")
+    rows = [
+        {
+            "account": story.session.text(name, korean),
+            "before": before[name],
+            "after": after[name],
+            "change": f"{after[name] - before[name]:+,}",
+        }
+        for name, korean in ACCOUNTS.items()
+    ]
+    show(story.session, LEDGER, rows)
 
 
 def balances(platform: OwnPlatform) -> Balances:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from cli.session import Session
 
 
 class Differs(Exception):  # noqa: N818 - it says what is so
@@ -36,16 +38,15 @@ class Step:
 class Story:
     """Prints each step as it ends, with its time."""
 
-    def __init__(self, say: Callable[[str, str], None], text: Callable[[str, str], str]) -> None:
-        self.say = say
-        self.text = text
+    def __init__(self, session: Session) -> None:
+        self.session = session
         self.done = 0
         self.began = time.monotonic()
 
     @contextmanager
     def step(self, english: str, korean: str) -> Iterator[Step]:
         """Do one step: it ends with a ✓ and its time, or with a ✗ and what differs, which is raised on."""
-        step, began = Step(self.text(english, korean)), time.monotonic()
+        step, began = Step(self.session.text(english, korean)), time.monotonic()
         self.done += 1
         try:
             yield step
@@ -53,8 +54,8 @@ class Story:
             seconds = time.monotonic() - began
             print(f"{self.done:3}. ✗ {step.title} ({seconds:.1f} s)", flush=True)
             if isinstance(error, Differs):
-                self.say(f"     expected: {error.expected}", f"     예상: {error.expected}")
-                self.say(f"     came:     {error.came}", f"     결과: {error.came}")
+                self.session.say(f"     expected: {error.expected}", f"     예상: {error.expected}")
+                self.session.say(f"     came:     {error.came}", f"     결과: {error.came}")
             else:
                 print(f"     {type(error).__name__}: {error}", flush=True)
             raise

@@ -95,7 +95,7 @@ class Supervisor:
             self.socket = str(Path(self._folder.name, "supervisor.sock"))
         configuration = self.home.hub / CONFIGURATION
         configuration.write_text(configure(listed, self.socket))
-        own = Program("supervisor", (sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(configuration)))
+        own = Program("supervisor", (sys.executable, "-m", "supervisor.supervisord", "-n", "-c", CONFIGURATION))
         programs.write(self.home.hub / child.FILE_NAME, (*listed, own))
         with (self.home.log / "supervisord.out").open("wb") as output:
             self.process = subprocess.Popen(
@@ -104,7 +104,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 env=programs.environment(self.home, overrides),
-                cwd=programs.ROOT,
+                cwd=self.home.hub,
                 start_new_session=True,
             )
         deadline = time.monotonic() + UP_SECONDS
@@ -178,19 +178,20 @@ class Supervisor:
 def configure(listed: tuple[Program, ...], socket_path: str) -> str:
     """Return the text of supervisord.conf in the home's `hub` folder.
 
-    No path of the home stands in it: a name with a blank, a percent sign or a semicolon would change its meaning.
+    Its paths are relative to that folder, in which supervisord runs: a blank, a percent sign or a semicolon in the
+    home's name would change their meaning.
     """
-    short = "%(here)s/supervisor.sock" if Path(socket_path).parent.name == "hub" else socket_path
+    short = "supervisor.sock" if Path(socket_path).parent.name == "hub" else socket_path
     head = [
         "[supervisord]",
         "nodaemon = true",
         "silent = true",
         "strip_ansi = true",
-        "logfile = %(here)s/../log/supervisord.log",
+        "logfile = ../log/supervisord.log",
         f"logfile_maxbytes = {LOG_BYTES}",
         f"logfile_backups = {LOG_FILES}",
-        "pidfile = %(here)s/supervisord.pid",
-        "childlogdir = %(here)s/../log",
+        "pidfile = supervisord.pid",
+        "childlogdir = ../log",
         *(["user = root"] if os.getuid() == 0 else []),
         "",
         "[unix_http_server]",
@@ -218,7 +219,7 @@ def _section(place: int, program: Program) -> list[str]:
         "stopasgroup = false",
         "killasgroup = false",
         "redirect_stderr = true",
-        f"stdout_logfile = %(here)s/../log/{program.name}.log",
+        f"stdout_logfile = ../log/{program.name}.log",
         f"stdout_logfile_maxbytes = {LOG_BYTES}",
         f"stdout_logfile_backups = {LOG_FILES}",
     ]

@@ -1,0 +1,178 @@
+"""`mudeung up` as a real process: what it watches, what ends with it, and what a start finds after it was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from cli.demo.browser import Browser
+from cli.demo.platform import OwnPlatform
+from cli.demo.round import MEMBER, PROFILE, PROJECT, SERVER
+from cli.supervision import leftovers
+
+PROGRAMS = {"proxy", "hub", "reconciler", "scheduler", "portal"}
+WAIT_SECONDS = 60.0
+
+
+def wait_until(holds: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.3)
+
+
+def pids(platform: OwnPlatform) -> dict[str, int]:
+    """Return the process of each program that runs, by name."""
+    return {each.environ()["MUDEUNG_PROGRAM"]: each.pid for each in leftovers.living(platform.home)}
+
+
+def everything_of(home: Path) -> list[str]:
+    """Return every process that names the home in its environment or command line: the platform's and the runs'."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.environ().values(), *process.cmdline()]
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and any(str(home) in word for word in words):
+            found.append(f"{process.pid} {process.cmdline()}")
+    return found
+
+
+def answers(platform: OwnPlatform, path: str) -> int:
+    try:
+        return httpx.get(platform.url + path, timeout=10, trust_env=False).status_code
+    except httpx.HTTPError:
+        return 0
+
+
+def start_server(platform: OwnPlatform, browser: Browser) -> None:
+    browser.log_in(MEMBER, platform.password(MEMBER))
+    page = browser.open(f"/hub/spawn/{MEMBER}/{PROJECT}")
+    following = browser.submit(page, page.form(f"/spawn/{MEMBER}/{PROJECT}"), profile=PROFILE)
+    if "spawn-pending" in following.url:
+        assert list(browser.follow(following))[-1].get("ready")
+    assert browser.open(f"{SERVER}/lab").status == 200
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPlatform]:
+    """A platform on a home whose name would trip a careless configuration file."""
+    home = tmp_path_factory.mktemp("up") / "home 100% ;x"
+    home.mkdir()
+    own = OwnPlatform("local", "en", home)
+    try:
+        own.start()
+        yield own
+    finally:
+        own.remove(keep=True)
+
+
+def test_it_answers_through_the_proxy_and_tells_its_state(platform: OwnPlatform) -> None:
+    assert answers(platform, "/hub/login") == 200
+    assert answers(platform, "/services/portal/health") == 200
+    shown = platform.read("status")
+    assert (shown["running"], shown["url"], shown["backend"]) == ("yes", platform.url, "local")
+    assert {each["name"] for each in shown["programs"]} == PROGRAMS
+    assert platform.url in platform.printed()
+
+
+def test_nothing_listens_beyond_loopback(platform: OwnPlatform) -> None:
+    listening = [
+        connection.laddr.ip
+        for process in leftovers.living(platform.home)
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 4
+    assert set(listening) <= {"127.0.0.1", "::1"}
+
+
+def test_secrets_are_the_owners_alone(platform: OwnPlatform) -> None:
+    for name in ("programs.json", "proxy_token.secret"):
+        assert (platform.home / "hub" / name).stat().st_mode & 0o077 == 0
+    assert (platform.home / "hub").stat().st_mode & 0o077 == 0
+
+
+def test_a_second_one_in_the_same_home_is_refused(platform: OwnPlatform) -> None:
+    code, output = platform.command("up", "--port", "0")
+    assert code == 1
+    assert f"another `mudeung up` (process {platform.process.pid})" in output  # type: ignore[union-attr]
+
+
+def test_every_program_that_is_killed_is_started_again_and_servers_go_on(platform: OwnPlatform) -> None:
+    browser = Browser(platform.url)
+    start_server(platform, browser)
+    server = browser.call("GET", f"{SERVER}/api/status")
+    before = pids(platform)
+    assert set(before) == {*PROGRAMS, "supervisor"}
+    for name in PROGRAMS:
+        os.kill(before[name], signal.SIGKILL)
+    wait_until(lambda: set(pids(platform)) == {*PROGRAMS, "supervisor"}, "all programs again")
+    after = pids(platform)
+    assert all(after[name] != before[name] for name in PROGRAMS)
+    assert after["supervisor"] == before["supervisor"]
+    wait_until(lambda: answers(platform, "/hub/health") == 200, "the hub")
+    wait_until(lambda: answers(platform, f"{SERVER}/api") == 200, "the server through the proxy")
+    assert browser.call("GET", f"{SERVER}/api/status")["started"] == server["started"]
+    wait_until(lambda: "hub ended and was started again" in platform.printed(), "a line about it", 10)
+    browser.close()
+
+
+def test_ctrl_c_stops_and_charges_what_runs_and_leaves_nothing(platform: OwnPlatform) -> None:
+    [running] = [row for row in platform.read("runs", "list", "--project", PROJECT) if row["state"] != "settled"]
+    assert platform.stop() == 0
+    assert everything_of(platform.home) == []
+    assert "stopping 1 servers, 0 batch runs" in platform.printed()
+    run = platform.read("runs", "show", running["id"])
+    assert (run["state"], run["outcome"]) == ("settled", "stopped")
+    assert int(run["charge_gflops_seconds"]) == 100 * run["seconds"] > 0
+    assert list((platform.home / "runs").iterdir()) == []
+    assert platform.command("check") == (0, "Every invariant holds.")
+    assert platform.command("status")[0] == 1
+
+
+def test_after_it_was_killed_nothing_of_it_survives_and_the_next_start_goes_on(platform: OwnPlatform) -> None:
+    """The home is the one that was stopped above: its accounts and its example are not made again."""
+    accounts = (platform.home / "accounts.txt").read_text()
+    platform.start()
+    browser = Browser(platform.url)
+    start_server(platform, browser)
+    server = browser.call("GET", f"{SERVER}/api/status")
+    head = platform.process
+    assert head is not None
+    head.kill()
+    head.wait(10)
+    wait_until(lambda: not pids(platform), "the programs gone", 45)
+    assert platform.read("runs", "list")[0]["state"] == "running"
+
+    platform.start()
+    wait_until(lambda: answers(platform, f"{SERVER}/api") == 200, "the same server, found again")
+    again = Browser(platform.url)
+    again.log_in(MEMBER, platform.password(MEMBER))
+    again.open(f"{SERVER}/lab")
+    assert again.call("GET", f"{SERVER}/api/status")["started"] == server["started"]
+    assert platform.stop() == 0
+    assert everything_of(platform.home) == []
+    assert platform.read("runs", "list")[0]["outcome"] == "stopped"
+    assert platform.command("check")[0] == 0
+    assert (platform.home / "accounts.txt").read_text() == accounts
+    browser.close()
+    again.close()
+
+
+def test_ctrl_c_during_the_start_ends_it_cleanly(platform: OwnPlatform) -> None:
+    platform.process = None
+    start = OwnPlatform("local", "en", platform.home)
+    process = start.launch()
+    wait_until(lambda: "hub" in pids(platform), "the hub's process", 30)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert everything_of(platform.home) == []
