@@ -123,7 +123,7 @@ def test_a_running_server_is_offered_to_open_and_not_to_start(database: Database
 
 def test_a_named_project_comes_first_and_the_others_are_folded(found: list[ProjectOffer]) -> None:
     page = form([*found, replace(found[0], code="second", title_en="The second")], server_name="second")
-    assert [each["data-project"] for each in page.all("section")] == ["second", "vision"]
+    assert [each["data-project"] for each in page.all("article")] == ["second", "vision"]
     assert page.all("details", **{"class": "mu-others"})
     assert "Other projects: 1" in page.text
 

@@ -16,6 +16,7 @@ from spawners.language import TEMPLATES, of_stranger, translator
 
 ROOT = TEMPLATES.parent
 CATALOGUE = TEMPLATES / "locale" / "ko" / "LC_MESSAGES" / "messages.po"
+CODE = sorted(path for door in ("spawners", "portal") for path in (ROOT / door).rglob("*.py"))
 MARKS = {"_": None, "N_": None, "translate": None}
 
 
@@ -24,7 +25,7 @@ def texts() -> Iterator[tuple[str, Path]]:
     for path in sorted(TEMPLATES.rglob("*.html")):
         with path.open("rb") as file:
             yield from ((str(text), path) for _, _, text, _ in babel_extract(file, ["_"], [], {}) if text)
-    for path in sorted((ROOT / "spawners").glob("*.py")):
+    for path in CODE:
         with path.open("rb") as file:
             found = extract_python(file, MARKS, [], {"encoding": "utf-8"})
             yield from ((str(text), path) for _, _, text, _ in found if text)
@@ -61,7 +62,7 @@ def test_no_particle_is_glued_to_a_value() -> None:
     assert glued == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "spawners").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_text_is_translated_before_it_is_filled_in(path: Path) -> None:
     assert re.findall(r"\b(?:_|N_|translate)\(f[\"']", path.read_text(encoding="utf-8")) == []
 
