@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import bindparam, func, insert, select, update
 
 from quotas.store import database as module
-from quotas.store.database import Conflict, Database, DatabaseAway, Prepared
+from quotas.store.database import Conflict, Database, DatabaseAway, Prepared, Transaction
 from quotas.store.tables import doors, images
 
 _COUNT = Prepared(select(func.count().label("number")).select_from(doors))
@@ -83,9 +83,13 @@ def test_a_failure_within_a_result_does_not_keep_its_moment(database: Database) 
         for name in ("hub", "batch"):
             transaction.run(_ADD, name=name, at=1)
     kept = ValueError("somebody holds it")
-    with pytest.raises(ValueError, match="holds"), database.read() as transaction:  # noqa: PT012 - as above
+
+    def fail(transaction: Transaction) -> None:
         transaction.run(select(doors))
         raise kept
+
+    with pytest.raises(ValueError, match="holds"), database.read() as transaction:
+        fail(transaction)
     with database.write() as transaction:
         transaction.run(_ADD, name="other", at=1)
     assert [number(database) for _ in range(8)] == [3] * 8
