@@ -230,6 +230,13 @@ TABLE: dict[Code, Explanation] = {
 }
 
 
+_KOREAN: dict[str, dict[str | int, str]] = {
+    "role": {"pi": "연구책임자", "member": "구성원", "instructor": "강사", "learner": "수강생"},
+    "state": {"applied": "심사 중", "rejected": "반려", "approved": "승인", "ended": "종료", "none": "없음"},
+}
+"""Numbers that are words of ours, as the Korean messages say them."""
+
+
 @dataclass(frozen=True)
 class Refused:
     """A start is refused: which rule, with its numbers, and what would fit instead.
@@ -250,7 +257,9 @@ class Refused:
     def message(self, language: str) -> str:
         """Return what was refused and why, with its numbers."""
         row = TABLE[self.code]
-        return (row.message_ko if language == "ko" else row.message_en).format_map(dict(self.numbers))
+        if language != "ko":
+            return row.message_en.format_map(dict(self.numbers))
+        return row.message_ko.format_map({name: _KOREAN.get(name, {}).get(it, it) for name, it in self.numbers.items()})
 
     def next_step(self, language: str) -> str:
         """Return what the person can do now."""

@@ -218,3 +218,11 @@ def test_a_card_without_a_rate_says_no_charge(found: list[ProjectOffer]) -> None
     offer: ProfileOffer = replace(found[0].profiles[0], gflops=None)
     card = cards.project_card(replace(found[0], profiles=(offer,)), translator("en"))
     assert "Charge per hour" not in dict(card.profiles[0].facts)
+
+
+def test_states_and_roles_in_a_refusal_are_in_the_persons_language() -> None:
+    applied = Refused(Code.PROJECT_NOT_APPROVED, {"project": "vision", "state": "applied"})
+    learner = Refused(Code.ROLE_MAY_NOT, {"project": "vision", "role": "learner"})
+    assert "(상태: 심사 중)" in render_refusal(applied, "ko")
+    assert "(state: applied)" in render_refusal(applied, "en")
+    assert "수강생 역할로는" in render_refusal(learner, "ko")
