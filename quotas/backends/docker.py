@@ -141,7 +141,7 @@ class DockerBackend:
             return str(state["State"].get("Error", ""))[-limit_bytes:]
         with answering():
             # A line has a byte at least, so that so many lines hold the last bytes; they are not all kept at once.
-            frames = self._client().logs(state["Id"], stream=True, tail=limit_bytes)
+            frames = self._client().logs(state["Id"], stream=True, follow=False, tail=limit_bytes)
             kept: deque[bytes] = deque()
             size = 0
             for frame in frames:
@@ -190,15 +190,17 @@ class DockerBackend:
     def _started_by_another(self, run_id: str) -> bool:
         """Return whether the container has come to run, after giving whoever created it time to start it.
 
-        Starting it without waiting could run a short command again that has just ended.
+        Starting it without waiting could run a short command again that has just ended. The engine takes the name
+        before it shows the container.
         """
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        while True:
             seen = self.inspect(run_id)
-            if seen is None or seen.started_at is not None or seen.exit_code is not None:
+            if seen and (seen.started_at is not None or seen.exit_code is not None):
                 return True
+            if time.monotonic() > deadline:
+                return seen is None
             time.sleep(0.1)
-        return False
 
 
 def container_user() -> str | None:
@@ -232,6 +234,9 @@ def _seen(state: Mapping[str, Any]) -> Seen | None:
     now = state["State"]
     running = bool(now["Running"])
     started_at = _instant(now["StartedAt"])
+    finished_at = None if running else _instant(now["FinishedAt"])
+    if started_at is not None and finished_at is not None:
+        finished_at = max(started_at, finished_at)  # the engine takes the two of a very short run out of order
     # Created and never started: the engine then says 0, which would read as a success, or how the start failed.
     ended = not running and (started_at is not None or bool(now["Error"]))
     return Seen(
@@ -239,7 +244,7 @@ def _seen(state: Mapping[str, Any]) -> Seen | None:
         running=running,
         ref=state["Id"],
         started_at=started_at,
-        finished_at=None if running else _instant(now["FinishedAt"]),
+        finished_at=finished_at,
         exit_code=int(now["ExitCode"]) if ended else None,
         out_of_memory=bool(now.get("OOMKilled")),
     )
