@@ -1,0 +1,49 @@
+"""A process of its own that uses the engine: `python -m tests.services.worker URL WHAT NAME NOW [PEOPLE …]`.
+
+``ask`` asks for one server for each of the people and prints each answer's code; ``loop`` reserves and settles for
+ever and prints each run as soon as it was answered. Both wait for a line on their input before they begin.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from quotas.domain.admission import Admitted, Request
+from quotas.domain.runs import Outcome, RunKind, Windows, new_run_id
+from quotas.services import admission
+from quotas.store.database import Database
+
+WINDOWS = Windows()
+
+
+def ask(database: Database, project: str, person: str, now: int) -> str:
+    asked = Request(new_run_id(), RunKind.NOTEBOOK, person, project, "gpu", door="worker")
+    decision = admission.reserve(database, asked, now, WINDOWS)
+    return f"admitted {asked.run_id}" if isinstance(decision, Admitted) else f"refused {decision.code}"
+
+
+def loop(database: Database, project: str, person: str, now: int) -> None:
+    while True:
+        answer, run_id = ask(database, project, person, now).split()
+        print(answer, run_id, flush=True)
+        admission.started(database, run_id, now)
+        admission.extend(database, run_id, now + 1000, WINDOWS)
+        admission.settle(database, run_id, admission.Ended(now, now + 1001, Outcome.STOPPED), now + 1001)
+        print("settled", run_id, flush=True)
+        now += 1001
+
+
+def main(url: str, what: str, project: str, now: str, *people: str) -> None:
+    database = Database(url)
+    with database.read():
+        print("ready", flush=True)
+    sys.stdin.readline()
+    if what == "loop":
+        loop(database, project, people[0], int(now))
+    for person in people:
+        print(ask(database, project, person, int(now)), flush=True)
+    database.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
