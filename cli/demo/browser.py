@@ -70,7 +70,10 @@ class Browser:
         found = re.search(r"new EventSource\(\"([^\"]+)\"\)", page.html)
         if found is None:
             raise Differs(f"a page that follows the start, at {page.url}", page.text[:300])
-        address = urljoin(page.url, json.loads(f'"{found[1]}"').replace("&amp;", "&"))
+        yield from self.stream(urljoin(page.url, json.loads(f'"{found[1]}"').replace("&amp;", "&")))
+
+    def stream(self, address: str) -> Iterator[dict[str, Any]]:
+        """Yield the events of a start, until it is ready or has failed."""
         deadline = time.monotonic() + STREAM_SECONDS
         with self.client.stream("GET", address, headers={"Accept": "text/event-stream"}) as stream:
             if stream.status_code != httpx.codes.OK:

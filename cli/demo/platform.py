@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from cli.demo.story import Differs
 from cli.supervision import leftovers, lock
 from cli.supervision.preparation import ACCOUNTS
 from cli.supervision.programs import ROOT
+from quotas.backends.port import BackendAway
+from quotas.home import open_home
 
 READY_SECONDS = 240.0
 END_SECONDS = 120.0
@@ -107,13 +110,25 @@ class OwnPlatform:
             return -signal.SIGKILL
 
     def left(self) -> list[str]:
-        """Return what of the platform still runs, in words."""
-        return [f"process {each.pid} {each.name()}" for each in leftovers.living(self.home)]
+        """Return what of the platform still runs, in words: its own processes, servers and batch runs."""
+        programs = [f"process {each.pid} {each.name()}" for each in leftovers.living(self.home)]
+        runs = open_home(self.home, backend=self.backend).backend().list_runs()
+        return programs + [f"run {seen.run_id}" for seen in runs if seen.running]
 
     def remove(self, *, keep: bool) -> None:
         """Nothing of it runs, and its home is gone unless it is to be kept."""
         self.stop()
         leftovers.end(self.home)
+        home = open_home(self.home, backend=self.backend)
+        with contextlib.suppress(BackendAway):  # an engine that is away started nothing
+            backend = home.backend()
+            for seen in backend.list_runs():
+                backend.stop(seen.run_id, 0)
+                backend.remove(seen.run_id)
+            if self.backend == "docker" and not keep:
+                from spawners import network  # noqa: PLC0415 - the Docker client loads slowly
+
+                network.remove(home)
         if not keep:
             shutil.rmtree(self.home, ignore_errors=True)
 

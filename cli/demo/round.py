@@ -85,10 +85,11 @@ def _start(story: Story, member: Browser, page: Page) -> None:
         following = member.submit(page, page.form(f"/spawn/{MEMBER}/{PROJECT}"), profile=PROFILE)
         pending = "spawn-pending" in following.url
         step.expect(pending or SERVER in following.url, "the page of a start", f"{following.status} {following.url}")
-        if pending:
-            events = list(member.follow(following))
-            step.expect(events and events[-1].get("ready"), "a server that is ready", events)
-            step.notes += dict.fromkeys(str(each["message"]) for each in events if each.get("message"))
+        # A server that is ready within a second is shown at once, without the page that waits for it.
+        progress = f"/hub/api/users/{MEMBER}/servers/{PROJECT}/progress?_xsrf={member.xsrf('/hub/')}"
+        events = list(member.follow(following) if pending else member.stream(progress))
+        step.expect(events and events[-1].get("ready"), "a server that is ready", events)
+        step.notes += dict.fromkeys(str(each["message"]) for each in events if each.get("message"))
     with story.step("JupyterLab opens", "JupyterLab 열기") as step:
         lab = member.open(f"{SERVER}/lab")
         step.expect(lab.status == 200 and "jupyter-config-data" in lab.html, "JupyterLab", f"{lab.status} {lab.url}")

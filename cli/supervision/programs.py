@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cli.session import Problem
 from quotas.home import VARIABLE, Home
+from spawners.servers import hub_url
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 """The project's folder: the hub's configuration and the proxy lie beside the packages."""
@@ -45,7 +46,10 @@ def programs(home: Home) -> tuple[Program, ...]:
 
 
 def proxy_command(home: Home) -> tuple[str, ...]:
-    """Return the proxy's command. Raises Problem where it, or Node, is not installed."""
+    """Return the proxy's command.
+
+    Raises Problem where it, or Node, is not installed, BackendAway where the containers' network cannot be made.
+    """
     if not (ROOT / PROXY).exists():
         raise Problem(
             f"{ROOT / PROXY} is missing; `make setup` installs it", f"{PROXY} 없음. `make setup`을 실행하세요"
@@ -58,15 +62,6 @@ def proxy_command(home: Home) -> tuple[str, ...]:
         *("--error-target", f"{hub_url(home)}/hub/error"),
         *("--log-level", "warn"),
     )
-
-
-def hub_url(home: Home) -> str:
-    """Return the hub's own address. Raises BackendAway where the network of the containers was never seen."""
-    if home.settings.backend == "docker":
-        from spawners.servers import hub_url as of_containers  # noqa: PLC0415 - JupyterHub loads slowly
-
-        return of_containers(home)
-    return f"http://127.0.0.1:{home.ports()['hub']}"
 
 
 def node() -> str:
