@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
+from jupyterhub._data import DATA_FILES_PATH
 
 from quotas.domain.admission import Request
 from quotas.domain.people import LANGUAGES
@@ -279,7 +280,9 @@ def test_without_the_ledger_home_shows_the_hubs_servers(tmp_path: Path, language
 
 def rendered(name: str, language: str, view: pages.Home, **more: Any) -> str:
     """Return a page as the hub renders it: asynchronously, with the namespace that it gives to all."""
-    user = SimpleNamespace(name="ada", spawners={}, server_url=lambda name: f"/user/ada/{name}/")
+    user = SimpleNamespace(
+        name="ada", json_escaped_name="ada", spawners={}, server_url=lambda name: f"/user/ada/{name}/"
+    )
 
     async def home() -> pages.Home:
         return view
@@ -288,11 +291,17 @@ def rendered(name: str, language: str, view: pages.Home, **more: Any) -> str:
     given = pages.template_vars(lambda: pytest.fail("no page asks for the database while it is rendered"), settings)
     namespace = {key: value(user) if callable(value) else value for key, value in given.items()}
     namespace |= {"user": user, "base_url": "/hub/", "prefix": "/", "xsrf_token": "x", "services": [], "home": home}
-    namespace |= {"parsed_scopes": {}, "logout_url": "/hub/logout", "static_url": lambda path: f"/hub/static/{path}"}
-    namespace |= {"announcement": "", "logo_url": ""}
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, enable_async=True, undefined=StrictUndefined
+    namespace |= {
+        "parsed_scopes": {},
+        "logout_url": "/hub/logout",
+        "static_url": lambda path, **_: f"/hub/static/{path}",
+    }
+    namespace |= {"announcement": "", "logo_url": "", "version_hash": "", "admin_access": True}
+    of_the_hub = Path(DATA_FILES_PATH) / "templates"
+    loader = ChoiceLoader(
+        [PrefixLoader({"templates": FileSystemLoader(of_the_hub)}), FileSystemLoader([TEMPLATES, of_the_hub])]
     )
+    environment = Environment(loader=loader, autoescape=True, enable_async=True, undefined=StrictUndefined)
     return asyncio.run(environment.get_template(name).render_async(**namespace, **more))
 
 
@@ -319,3 +328,27 @@ def test_a_failed_start_shows_its_refusal() -> None:
     assert refusal in text
     text = rendered("not_running.html", "en", away, failed=True, failed_html_message=None, failed_message=None, **more)
     assert "tell the operator this time: 20" in text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_rarer_pages_are_rendered_in_both_languages(language: str) -> None:
+    away, translate = pages.away({}, centre.NOW), translator(language)
+    client = SimpleNamespace(description="<b>tool</b>", redirect_uri="https://tool.example/")
+    described = [{"scope": "x", "description": "Read your name", "filter": "user=ada"}]
+    text = rendered(
+        "oauth.html", language, away, oauth_client=client, scope_descriptions=described, allowed_scopes=["x"], xsrf="x"
+    )
+    assert translate("It will be allowed to:") in text
+    assert "&lt;b&gt;tool&lt;/b&gt;" in text
+    assert '<input type="hidden" name="scopes" value="x">' in text
+    assert translate("You are logged out") in rendered("logout.html", language, away, login_url="/hub/login")
+    stopping = rendered("stop_pending.html", language, away, spawner=SimpleNamespace(name="vision"))
+    assert translate("The server is stopping") in stopping
+    assert '<meta http-equiv="refresh" content="5">' in stopping
+
+
+def test_the_hubs_own_admin_page_stands_in_our_frame_with_its_scripts() -> None:
+    text = rendered("admin.html", "ko", pages.away({}, centre.NOW), api_page_limit=50, server_version="6.1.1")
+    assert '<html lang="ko">' in text
+    for part in ("react-admin-hook", "/hub/static/js/admin-react.js", "require.js", "window.jhdata", "darkmode.js"):
+        assert text.count(part) >= 1, part
