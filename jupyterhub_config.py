@@ -43,6 +43,7 @@ c.ConfigurableHTTPProxy.auth_token = home.secret("proxy_token")
 # so that the hub itself may have many pending.
 c.JupyterHub.spawner_class = server_class(door)
 c.JupyterHub.allow_named_servers = True
+c.JupyterHub.redirect_to_server = False  # a login leads to the home page
 c.JupyterHub.named_server_limit_per_user = 200
 c.JupyterHub.concurrent_spawn_limit = 1000
 c.Spawner.consecutive_failure_limit = 0
