@@ -37,6 +37,11 @@ ANSWER_PAUSE_SECONDS = 0.1
 ANSWER_SECONDS = 5.0
 LOOK_SECONDS = 1.5
 """How often a server that does not answer yet is looked at in its backend."""
+TAKE_BACK_SECONDS = 15.0
+"""How long a start that failed waits until nothing is left of it; then the person is told, and it goes on behind."""
+EARLIER_SECONDS = 5.0
+"""How long a start waits for an earlier one of the same server to be taken back."""
+AGAIN_SECONDS = (1, 2, 4, 8, *(16,) * 60)
 Result = TypeVar("Result")
 
 
@@ -81,7 +86,7 @@ class Attempt:
         """Return where the server answers. Raises whatever went wrong: `take_back` is then to be called."""
         earlier = self.door.clean_ups.get((self.person, self.project))
         if earlier is not None:
-            await asyncio.wait({earlier})
+            await asyncio.wait({earlier}, timeout=EARLIER_SECONDS)
         self.profile_code = profile_code
         profile, admitted = await self._admit()
         self._turn = turn = self.door.pace.queue()
@@ -102,7 +107,7 @@ class Attempt:
         self.phase = Phase.READY
         return host, port
 
-    async def take_back(self, limit_seconds: float | None = None) -> None:
+    async def take_back(self, limit_seconds: float = TAKE_BACK_SECONDS) -> None:
         """Everything of this start is gone, or a task of the door's sees to it after `limit_seconds`."""
         run, self.run, self.phase = self.run, None, Phase.ENDED
         if run is None:
@@ -213,16 +218,22 @@ class Attempt:
         raise PolicyRefused(self._failed(*reasons, run_id), self.speaks)
 
     async def _clean_up(self, run_id: str) -> None:
+        """Nothing of the run is left. While the backend or the ledger is away it is tried again, for some time."""
         if self._flights:
             # A call in a thread cannot be called back: what it starts is there only after it.
             await asyncio.wait(set(self._flights))
         failed = Outcome.FAILED_TO_START
-        try:
-            await self.door.ask_backend(self.door.conclude, run_id, failed, failed)
-        except (BackendAway, DatabaseAway) as away:
-            log.warning("run %s could not be taken back, the reconciling loop will: %s", run_id, away)
-        except Exception:
-            log.exception("run %s could not be taken back, the reconciling loop will", run_id)
+        for pause in AGAIN_SECONDS:
+            try:
+                await self.door.ask_backend(self.door.conclude, run_id, failed, failed)
+            except (BackendAway, DatabaseAway) as away:
+                log.warning("run %s is not taken back yet: %s", run_id, away)
+            except Exception:
+                log.exception("run %s is not taken back yet", run_id)
+            else:
+                return
+            await asyncio.sleep(pause)
+        log.error("run %s could not be taken back; the reconciling loop will", run_id)
 
     def _failed(self, reason_en: str, reason_ko: str, run_id: str) -> Refused:
         numbers = {**self._names(), "reason_en": reason_en, "reason_ko": reason_ko, "run": run_id}

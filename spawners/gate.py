@@ -28,7 +28,7 @@ from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Outcome
 from quotas.store.database import DatabaseAway
 from spawners import options
-from spawners.attempt import Attempt, KnownRun
+from spawners.attempt import TAKE_BACK_SECONDS, Attempt, KnownRun
 from spawners.door import Door
 from spawners.form import render_form
 from spawners.progress import READY_WORDS, Moment, Phase, Progress
@@ -139,7 +139,8 @@ class Gate(Spawner):
             raise
         except Exception as error:
             run_id = attempt.run.run_id if attempt.run else ""
-            await attempt.take_back()
+            away = isinstance(error, BackendAway | DatabaseAway)  # then taking back cannot be quick
+            await attempt.take_back(CANCEL_SECONDS if away else TAKE_BACK_SECONDS)
             refusal = await attempt.refusal(error, run_id)
             if refusal is error:
                 raise

@@ -22,7 +22,8 @@ from quotas.home import Home
 
 log = logging.getLogger("mudeung.network")
 
-ENGINE_SECONDS = 20
+ENGINE_SECONDS = 5
+"""The hub waits for it when it starts, and can do without."""
 FILE_NAME = "network.json"
 NO_TALK = {"com.docker.network.bridge.enable_icc": "false"}
 

@@ -34,9 +34,11 @@ from quotas.home import Home, free_ports, open_home
 from quotas.services import people, pools, profiles, projects, rates, runs
 from quotas.store.database import Database
 from quotas.store.migrate import migrate
+from spawners import network
 
 ROOT = Path(__file__).resolve().parent.parent
 STAND_IN = (sys.executable, "-I", "-S", str(ROOT / "bench" / "stand_in.py"))
+STAND_IN_IN_A_CONTAINER = ("python", "-I", "-S", "-c", (ROOT / "bench" / "stand_in.py").read_text())
 PASSWORD = "correct horse"
 BY = "tests"
 GIB = 2**30
@@ -196,6 +198,8 @@ class Platform:
         for seen in self.backend.list_runs():
             self.backend.stop(seen.run_id, 0)
             self.backend.remove(seen.run_id)
+        if self.home.settings.backend == "docker":
+            network.remove(self.home)
         self.database.close()
 
     # What a client does.
