@@ -266,9 +266,8 @@ class Platform:
         try:
             servers, batch = runs.open_runs(self.database)
             if servers or batch:
-                self.say(
-                    f"  stopping {servers} servers, {batch} batch runs", f"  서버 {servers}개, 배치 {batch}개 중지"
-                )
+                what = f"{_count(servers, 'server')}, {_count(batch, 'batch run')}"
+                self.say(f"  stopping {what}", f"  서버 {servers}개, 배치 실행 {batch}개 중지")
             stopped = runs.stop_all(self.home, self.database, self.stop.hastened, self._tell_progress)
         except (DatabaseAway, BackendAway) as away:
             self.say(f"Runs were left as they are: {away}", f"실행을 중지하지 못했습니다: {away}")
@@ -280,3 +279,7 @@ class Platform:
 
     def _tell_progress(self, done: int, total: int) -> None:
         self.say(f"  {done} of {total} stopped and charged", f"  {total}개 중 {done}개 중지 및 정산")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import nbformat
 import psutil
 import pytest
 
@@ -19,6 +20,8 @@ from cli.supervision import leftovers
 
 PROGRAMS = {"proxy", "hub", "reconciler", "scheduler", "portal"}
 WAIT_SECONDS = 60.0
+
+Open = Callable[[OwnPlatform], Browser]
 
 
 def wait_until(holds: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:
@@ -60,6 +63,20 @@ def start_server(platform: OwnPlatform, browser: Browser) -> None:
     if "spawn-pending" in following.url:
         assert list(browser.follow(following))[-1].get("ready")
     assert browser.open(f"{SERVER}/lab").status == 200
+
+
+@pytest.fixture
+def browser() -> Iterator[Callable[[OwnPlatform], Browser]]:
+    """Open browsers on a platform; they are closed after the test."""
+    opened: list[Browser] = []
+
+    def open_one(platform: OwnPlatform) -> Browser:
+        opened.append(Browser(platform.url))
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        each.close()
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +124,10 @@ def test_a_second_one_in_the_same_home_is_refused(platform: OwnPlatform) -> None
     assert f"another `mudeung up` (process {platform.process.pid})" in output  # type: ignore[union-attr]
 
 
-def test_every_program_that_is_killed_is_started_again_and_servers_go_on(platform: OwnPlatform) -> None:
-    browser = Browser(platform.url)
-    start_server(platform, browser)
-    server = browser.call("GET", f"{SERVER}/api/status")
+def test_every_program_that_is_killed_is_started_again_and_servers_go_on(platform: OwnPlatform, browser: Open) -> None:
+    member = browser(platform)
+    start_server(platform, member)
+    server = member.call("GET", f"{SERVER}/api/status")
     before = pids(platform)
     assert set(before) == {*PROGRAMS, "supervisor"}
     for name in PROGRAMS:
@@ -121,31 +138,51 @@ def test_every_program_that_is_killed_is_started_again_and_servers_go_on(platfor
     assert after["supervisor"] == before["supervisor"]
     wait_until(lambda: answers(platform, "/hub/health") == 200, "the hub")
     wait_until(lambda: answers(platform, f"{SERVER}/api") == 200, "the server through the proxy")
-    assert browser.call("GET", f"{SERVER}/api/status")["started"] == server["started"]
+    assert member.call("GET", f"{SERVER}/api/status")["started"] == server["started"]
     wait_until(lambda: "hub ended and was started again" in platform.printed(), "a line about it", 10)
-    browser.close()
+
+
+def open_runs(platform: OwnPlatform) -> dict[str, str]:
+    """Return the ids of the open runs that run, by kind."""
+    rows = platform.read("runs", "list", "--project", PROJECT)
+    return {row["kind"]: row["id"] for row in rows if row["state"] == "running"}
+
+
+def start_batch_run(platform: OwnPlatform) -> None:
+    """A notebook that takes long is run on the project, beside the server that runs there."""
+    cells = [nbformat.v4.new_code_cell("print('begun')"), nbformat.v4.new_code_cell("import time; time.sleep(600)")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), platform.home / "projects" / PROJECT / "long.ipynb")
+    words = ["--person", MEMBER, "--profile", PROFILE, "--at", "2090-01-01"]
+    assert platform.command("schedules", "add", PROJECT, "long.ipynb", *words)[0] == 0
+    assert platform.command("schedules", "run", "1")[0] == 0
+    wait_until(lambda: set(open_runs(platform)) == {"notebook", "batch"}, "a server and a batch run")
 
 
 def test_ctrl_c_stops_and_charges_what_runs_and_leaves_nothing(platform: OwnPlatform) -> None:
-    [running] = [row for row in platform.read("runs", "list", "--project", PROJECT) if row["state"] != "settled"]
+    start_batch_run(platform)
+    running = open_runs(platform)
     assert platform.stop() == 0
     assert everything_of(platform.home) == []
-    assert "stopping 1 servers, 0 batch runs" in platform.printed()
-    run = platform.read("runs", "show", running["id"])
-    assert (run["state"], run["outcome"]) == ("settled", "stopped")
-    assert int(run["charge_gflops_seconds"]) == 100 * run["seconds"] > 0
+    assert "stopping 1 server, 1 batch run" in platform.printed()
+    for run_id in running.values():
+        run = platform.read("runs", "show", run_id)
+        assert (run["state"], run["outcome"]) == ("settled", "stopped")
+        assert int(run["charge_gflops_seconds"]) == 100 * run["seconds"] > 0
+    assert platform.read("runs", "show", running["batch"])["execution"] == "cancelled"
     assert list((platform.home / "runs").iterdir()) == []
     assert platform.command("check") == (0, "Every invariant holds.")
     assert platform.command("status")[0] == 1
 
 
-def test_after_it_was_killed_nothing_of_it_survives_and_the_next_start_goes_on(platform: OwnPlatform) -> None:
+def test_after_it_was_killed_nothing_of_it_survives_and_the_next_start_goes_on(
+    platform: OwnPlatform, browser: Open
+) -> None:
     """The home is the one that was stopped above: its accounts and its example are not made again."""
     accounts = (platform.home / "accounts.txt").read_text()
     platform.start()
-    browser = Browser(platform.url)
-    start_server(platform, browser)
-    server = browser.call("GET", f"{SERVER}/api/status")
+    member = browser(platform)
+    start_server(platform, member)
+    server = member.call("GET", f"{SERVER}/api/status")
     head = platform.process
     assert head is not None
     head.kill()
@@ -155,7 +192,7 @@ def test_after_it_was_killed_nothing_of_it_survives_and_the_next_start_goes_on(p
 
     platform.start()
     wait_until(lambda: answers(platform, f"{SERVER}/api") == 200, "the same server, found again")
-    again = Browser(platform.url)
+    again = browser(platform)
     again.log_in(MEMBER, platform.password(MEMBER))
     again.open(f"{SERVER}/lab")
     assert again.call("GET", f"{SERVER}/api/status")["started"] == server["started"]
@@ -164,8 +201,6 @@ def test_after_it_was_killed_nothing_of_it_survives_and_the_next_start_goes_on(p
     assert platform.read("runs", "list")[0]["outcome"] == "stopped"
     assert platform.command("check")[0] == 0
     assert (platform.home / "accounts.txt").read_text() == accounts
-    browser.close()
-    again.close()
 
 
 def test_ctrl_c_during_the_start_ends_it_cleanly(platform: OwnPlatform) -> None:
