@@ -34,6 +34,8 @@ POLL_SECONDS = 0.25
 WATCH_SECONDS = 2.0
 RETRY_SECONDS = 60.0
 """After so long a program that was given up is tried again."""
+LAUNCHES, LAUNCH_SECONDS = 3, 600.0
+"""How often supervisord may end in so long a time before all is ended."""
 CALL_SECONDS = 5.0
 SUPERVISOR_SECONDS = 30.0
 TAIL_LINES = 15
@@ -117,6 +119,7 @@ class Platform:
         self.programs: tuple[Program, ...] = ()
         self._states: dict[str, State] = {}
         self._given_up: dict[str, float] = {}
+        self._launches: list[float] = []
 
     @property
     def url(self) -> str:
@@ -206,7 +209,8 @@ class Platform:
         self._states = self.supervisor.states()
         while not self.stop.requested.wait(WATCH_SECONDS):
             if not self.supervisor.lives():
-                raise SupervisorGone("supervisord")
+                self._launch_again()
+                continue
             try:
                 states = self.supervisor.states()
             except SupervisorGone:
@@ -214,6 +218,17 @@ class Platform:
             for name, state in states.items():
                 self._notice(self._states.get(name, state), state)
             self._states = states
+
+    def _launch_again(self) -> None:
+        """supervisord runs again, with all programs; servers went on. Raises SupervisorGone when it ends too often."""
+        now = time.monotonic()
+        self._launches = [at for at in self._launches if now - at < LAUNCH_SECONDS] + [now]
+        if len(self._launches) > LAUNCHES:
+            raise SupervisorGone(f"{len(self._launches)} times in {LAUNCH_SECONDS / 60:.0f} min")
+        self.say("The watching process ended; all are started again.", "감시 프로세스 종료. 모두 다시 시작합니다.")
+        leftovers.end(self.home.path)
+        self.supervisor.launch(self.programs, self.overrides)
+        self._states = self.supervisor.states()
 
     def _notice(self, before: State, state: State) -> None:
         name, log = state.name, self.home.log / f"{state.name}.log"

@@ -1,4 +1,4 @@
-"""A Docker engine that has nothing: a small HTTP server on a socket, which answers 404 for every image."""
+"""Docker in these tests: whether it is here with the image, and an engine that has nothing at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,25 @@ import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
+
+import pytest
+
+from quotas.backends.docker import DockerBackend
+from quotas.backends.port import BackendAway
+
+IMAGE = "mudeung/notebook:latest"
+
+
+def skip_without_image() -> None:
+    """Skip the test where no engine answers or the notebook image was not made."""
+    engine = DockerBackend()
+    try:
+        if not engine.image_exists(IMAGE):
+            pytest.skip(f"the image {IMAGE} is not on this machine")
+    except BackendAway as away:
+        pytest.skip(f"no Docker engine: {away}")
+    finally:
+        engine.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -38,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class EmptyEngine(socketserver.ThreadingUnixStreamServer):
-    """Listens on `path` for as long as its `with` block lasts."""
+    """An engine that answers 404 for every image; it listens on `path` as long as its `with` block lasts."""
 
     daemon_threads = True
 

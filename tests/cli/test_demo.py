@@ -14,10 +14,8 @@ import pytest
 from cli.demo import pages
 from cli.demo.story import Differs, Story
 from cli.session import Session
-from quotas.backends.docker import DockerBackend
-from quotas.backends.port import BackendAway
+from tests.cli.engine import skip_without_image
 
-IMAGE = "mudeung/notebook:latest"
 PROMISED = [
     "The platform starts",
     "logs in by the login form",
@@ -73,14 +71,7 @@ def test_demo_local(tmp_path: Path) -> None:
 
 @pytest.mark.docker
 def test_demo_docker(tmp_path: Path) -> None:
-    engine = DockerBackend()
-    try:
-        if not engine.image_exists(IMAGE):
-            pytest.skip(f"the image {IMAGE} is not on this machine")
-    except BackendAway as away:
-        pytest.skip(f"no Docker engine: {away}")
-    finally:
-        engine.close()
+    skip_without_image()
     check(*run_demo(tmp_path, "--backend", "docker"), tmp_path)
 
 

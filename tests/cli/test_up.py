@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from cli.demo.browser import Browser
 from cli.demo.platform import OwnPlatform
 from cli.demo.round import MEMBER, PROFILE, PROJECT, SERVER
 from cli.supervision import leftovers
+from quotas.backends.docker import HOME_LABEL
+from tests.cli.engine import skip_without_image
 
 PROGRAMS = {"proxy", "hub", "reconciler", "scheduler", "portal"}
 WAIT_SECONDS = 60.0
@@ -54,6 +57,12 @@ def answers(platform: OwnPlatform, path: str) -> int:
         return httpx.get(platform.url + path, timeout=10, trust_env=False).status_code
     except httpx.HTTPError:
         return 0
+
+
+def docker_names(home: Path) -> list[str]:
+    """Return the names of the containers of the home's platform, running or not."""
+    words = ["docker", "ps", "--all", "--format", "{{.Names}}", "--filter", f"label={HOME_LABEL}={home.resolve()}"]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout.split()
 
 
 def start_server(platform: OwnPlatform, browser: Browser) -> None:
@@ -142,6 +151,16 @@ def test_every_program_that_is_killed_is_started_again_and_servers_go_on(platfor
     wait_until(lambda: "hub ended and was started again" in platform.printed(), "a line about it", 10)
 
 
+def test_even_the_watching_process_is_started_again(platform: OwnPlatform) -> None:
+    before = pids(platform)
+    os.kill(before["supervisor"], signal.SIGKILL)
+    wait_until(
+        lambda: set(after := pids(platform)) == {*before} and not set(after.values()) & set(before.values()),
+        "every process anew",
+    )
+    wait_until(lambda: answers(platform, f"{SERVER}/api") == 200, "the server through the proxy")
+
+
 def open_runs(platform: OwnPlatform) -> dict[str, str]:
     """Return the ids of the open runs that run, by kind."""
     rows = platform.read("runs", "list", "--project", PROJECT)
@@ -211,3 +230,20 @@ def test_ctrl_c_during_the_start_ends_it_cleanly(platform: OwnPlatform) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     assert everything_of(platform.home) == []
+
+
+@pytest.mark.docker
+def test_ctrl_c_leaves_no_container(tmp_path: Path, browser: Open) -> None:
+    skip_without_image()
+    own = OwnPlatform("docker", "en", tmp_path)
+    try:
+        own.start()
+        start_server(own, browser(own))
+        containers = docker_names(tmp_path)
+        assert len(containers) == 1
+        assert own.stop() == 0
+        assert docker_names(tmp_path) == []
+        assert own.read("runs", "list", "--project", PROJECT)[0]["outcome"] == "stopped"
+        assert own.command("check")[0] == 0
+    finally:
+        own.remove(keep=False)
