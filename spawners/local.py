@@ -38,7 +38,8 @@ class LocalServer(Gate, LocalProcessSpawner):
 
     @default("args")
     def _lab_settings(self) -> list[str]:
-        return [f"--LabApp.app_settings_dir={SETTINGS / 'share' / 'jupyter' / 'lab' / 'settings'}"]
+        words = [f"--LabApp.app_settings_dir={SETTINGS / 'share' / 'jupyter' / 'lab' / 'settings'}"]
+        return [*words, "--allow-root"] if os.getuid() == 0 else words  # as which the whole platform runs then
 
     @default("default_url")
     def _lab(self) -> str:

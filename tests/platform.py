@@ -250,7 +250,8 @@ class Platform:
     def wait_ready(self, person: str, project: str, seconds: float = 60) -> dict[str, Any]:
         def ready() -> dict[str, Any] | None:
             found = self.server(person, project)
-            return found if found and found["ready"] else None
+            assert found, f"{person}'s server on {project} is not even starting\n{self.printed('hub')}"
+            return found if found["ready"] else None
 
         return wait_for(f"{person}'s server on {project}", ready, seconds=seconds)
 

@@ -56,6 +56,29 @@ def test_a_server_is_held_while_it_runs_and_charged_when_it_is_stopped(platform:
     assert check.findings(platform.database, int(time.time())) == []
 
 
+def test_a_real_notebook_runs_in_the_project_s_folder_with_the_person_s_home(tmp_path: Path) -> None:
+    with running(tmp_path, server=None) as platform:
+        (platform.home.project_folder("vision") / "data.csv").write_text("1,2\n")
+        assert platform.start_server("ada", "vision").status_code == 201
+        browser = platform.browser("ada")
+        page = browser.get("/user/ada/vision/")
+        assert str(page.url).endswith("/user/ada/vision/lab")
+        assert "JupyterLab" in page.text
+        files = browser.get("/user/ada/vision/api/contents/").json()["content"]
+        assert [file["name"] for file in files] == ["data.csv"]
+        setting = "/user/ada/vision/lab/api/settings/@jupyterlab/docmanager-extension:plugin"
+        assert browser.get(setting).json()["schema"]["properties"]["autosaveInterval"]["default"] == 20
+        log = platform.backend.log(platform.runs("vision")[0].id, 100_000)
+        assert "jupyterlab | extension was successfully loaded" in log
+        assert "jupyter_lsp | extension" not in log
+        assert "notebook_shim | extension" not in log
+        assert (platform.home.path / "people" / "ada" / ".local" / "share" / "jupyter" / "runtime").is_dir()
+        assert platform.browser("ben").get("/user/ada/vision/lab").status_code == 403
+        assert platform.stop_server("ada", "vision").status_code == 204
+        assert platform.runs("vision")[0].outcome is Outcome.STOPPED
+        assert processes(platform) == []
+
+
 def test_the_hub_tells_the_loop_which_run_a_server_is(platform: Platform) -> None:
     platform.start_server("ada", "vision")
     platform.wait_ready("ada", "vision")
