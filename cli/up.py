@@ -253,8 +253,11 @@ class Platform:
         """Nothing of the platform runs: first the doors, then the runs, each charged, then the proxy."""
         self.say("\nStopping …", "\n중지하는 중 …")
         try:
-            self._stop_programs([each.name for each in self.programs if each.name != "proxy"][::-1])
+            doors = [each for each in self.programs if each.name != "proxy"][::-1]
+            self._stop_programs(doors, max((each.stop_seconds for each in doors), default=0))
             ended = self._stop_runs()
+            # It would wait for open connections, at whose other side nobody is left.
+            self._stop_programs([each for each in self.programs if each.name == "proxy"], 0)
         finally:
             self.supervisor.terminate(CALL_SECONDS if self.stop.hastened.is_set() else SUPERVISOR_SECONDS)
             leftovers.end(self.home.path)
@@ -263,15 +266,16 @@ class Platform:
             self.say("Everything has ended.", "모두 종료되었습니다.")
         return ended
 
-    def _stop_programs(self, names: list[str]) -> None:
-        """The programs have ended; they are killed when they take longer than they may, or there is no time."""
-        deadline = time.monotonic() + max((each.stop_seconds for each in self.programs), default=0) + CALL_SECONDS
+    def _stop_programs(self, stopping: list[Program], seconds: float) -> None:
+        """The programs have ended; they are killed when they take longer, or when there is no time."""
+        names = [each.name for each in stopping]
+        deadline = time.monotonic() + seconds
+        last = deadline + 2 * CALL_SECONDS
         try:
             self.supervisor.tell_to_stop(*names)
-            while any(self.supervisor.states()[name].alive for name in names):
+            while time.monotonic() < last and any(self.supervisor.states()[name].alive for name in names):
                 if self.stop.hastened.is_set() or time.monotonic() > deadline:
                     self.supervisor.kill(*names)
-                    deadline = time.monotonic() + CALL_SECONDS
                 time.sleep(POLL_SECONDS / 2)
         except (SupervisorGone, KeyError):
             return  # its programs end with it

@@ -36,7 +36,6 @@ def programs(home: Home) -> tuple[Program, ...]:
     """Return the programs in the order in which they start; they end in the opposite one."""
     token = {"CONFIGPROXY_AUTH_TOKEN": home.secret("proxy_token")}
     return (
-        # The proxy would wait for open connections, and when it ends nobody is left at their other side.
         Program("proxy", proxy_command(home), token, stop_seconds=1),
         Program("hub", (sys.executable, "-m", "jupyterhub", "-f", str(ROOT / "jupyterhub_config.py")), token, 20),
         Program("reconciler", (sys.executable, "-m", "spawners.reconciler"), stop_seconds=20),

@@ -93,6 +93,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPlatform]:
     """A platform on a home whose name would trip a careless configuration file."""
     home = tmp_path_factory.mktemp("up") / "home 100% ;x"
     home.mkdir()
+    (home / "mudeung.toml").write_text("schedule_seconds = 1\n")
     own = OwnPlatform("local", "en", home)
     try:
         own.start()
