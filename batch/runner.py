@@ -35,7 +35,7 @@ log = logging.getLogger("mudeung.batch")
 SOFT_MARGIN_SECONDS = 5
 """The executor ends this long before the time limit, so that it is not stopped from outside and keeps its output."""
 HARD_MARGIN_SECONDS = 30
-"""A run that goes on this long beyond its time limit is stopped; its hold reaches further than that."""
+"""A run that goes on this long beyond its time limit is stopped, or as long as its hold has a margin."""
 STOP_GRACE_SECONDS = 10
 YOUNG_SECONDS = 60
 QUICK_PAUSE_SECONDS = 0.02
@@ -97,6 +97,10 @@ class Runner:
         if admitted is None or self.stopping.is_set():
             return None
         late = self._now() - admitted.opened_at
+        if late > execution.timeout_seconds // 2:
+            # The hold is of the time before a crash; what is left of it would be too short for the run.
+            self._finish(execution, files, TOO_LATE)
+            return None
         todo = launch(
             self.backend.name,
             execution,
@@ -161,7 +165,8 @@ class Runner:
         While it is young the record is read often, as that costs nothing; the backend is asked seldom, except for a
         moment after the record says that the run has ended.
         """
-        stop_at = (seen.started_at or self.clock()) + execution.timeout_seconds + HARD_MARGIN_SECONDS
+        margin = min(HARD_MARGIN_SECONDS, self.home.settings.stop_margin_seconds)
+        stop_at = (seen.started_at or self.clock()) + execution.timeout_seconds + margin
         began = time.monotonic()
         inspect_at = time.monotonic() + INSPECT_SECONDS
         quick_looks = QUICK_LOOKS

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
 
-from portal.bodies import NoBody, PauseBody, ScheduleBody, checked, json_object, new_schedule
+from portal.bodies import Body, NoBody, PauseBody, ScheduleBody, checked, json_object, new_schedule
 from portal.door import AtPortal, Holder, Portal, require_schedule, require_see
 from portal.errors import Problem, not_found
 from portal.login import PREFIX
@@ -39,8 +39,8 @@ def list_schedules(portal: AtPortal, holder: Holder, project: Project) -> list[d
 @router.post("/projects/{project}/schedules", status_code=201, openapi_extra={"requestBody": _SCHEDULE_SCHEMA})
 def create(portal: AtPortal, holder: Holder, project: Project, sent: Sent) -> dict[str, Any]:
     """Schedule a notebook; return the schedule."""
-    require_schedule(portal, holder, project)
     with noting(portal, holder, project):
+        require_schedule(portal, holder, project)
         new = new_schedule(checked(ScheduleBody, sent), project, holder)
     made = notebooks.schedule(portal.database, portal.home.project_folder(project), new, now=portal.now)
     return schedule_json(made)
@@ -49,8 +49,7 @@ def create(portal: AtPortal, holder: Holder, project: Project, sent: Sent) -> di
 @router.post("/projects/{project}/schedules/{schedule}/run", status_code=202)
 def run_now(portal: AtPortal, holder: Holder, project: Project, schedule: ScheduleId, sent: Sent) -> dict[str, Any]:
     """Fire a schedule now; return the run."""
-    checked(NoBody, sent)
-    found = changeable(portal, holder, project, schedule)
+    found, _ = changeable(portal, holder, project, schedule, NoBody, sent)
     execution = schedules.run_now(portal.database, found.id, actor=holder, now=portal.now)
     return run_json(execution, None)
 
@@ -58,8 +57,8 @@ def run_now(portal: AtPortal, holder: Holder, project: Project, schedule: Schedu
 @router.post("/projects/{project}/schedules/{schedule}/pause")
 def pause(portal: AtPortal, holder: Holder, project: Project, schedule: ScheduleId, sent: Sent) -> dict[str, Any]:
     """Keep a schedule from firing; return it."""
-    reason = checked(PauseBody, sent).reason or f"paused by {holder}"
-    found = changeable(portal, holder, project, schedule)
+    found, body = changeable(portal, holder, project, schedule, PauseBody, sent)
+    reason = body.reason or f"paused by {holder}"
     paused = schedules.pause(portal.database, found.id, reason=reason, actor=holder, now=portal.now)
     return schedule_json(paused)
 
@@ -67,8 +66,7 @@ def pause(portal: AtPortal, holder: Holder, project: Project, schedule: Schedule
 @router.post("/projects/{project}/schedules/{schedule}/resume")
 def resume(portal: AtPortal, holder: Holder, project: Project, schedule: ScheduleId, sent: Sent) -> dict[str, Any]:
     """Let a schedule fire again; return it."""
-    checked(NoBody, sent)
-    found = changeable(portal, holder, project, schedule)
+    found, _ = changeable(portal, holder, project, schedule, NoBody, sent)
     return schedule_json(schedules.resume(portal.database, found.id, actor=holder, now=portal.now))
 
 
@@ -87,13 +85,17 @@ def show_run(portal: AtPortal, holder: Holder, run: str) -> dict[str, Any]:
     return run_json(found, runs.run(portal.database, found.run_id), whole=True)
 
 
-def changeable(portal: Portal, person: str, project: str, schedule: int) -> Schedule:
-    """Return the project's schedule, which the person may change. Raises Problem."""
-    require_schedule(portal, person, project)
-    try:
-        return notebooks.one(portal.database, project, schedule)
-    except InvalidValue as error:
-        raise Problem(404, "not_found", error.message_en, error.message_ko, error.field) from None
+def changeable(
+    portal: Portal, person: str, project: str, schedule: int, kind: type[Body], sent: dict[str, Any]
+) -> tuple[Schedule, Body]:
+    """Return the project's schedule, which the person may change, and the body that was sent. Raises Problem."""
+    with noting(portal, person, project):
+        require_schedule(portal, person, project)
+        body = checked(kind, sent)
+        try:
+            return notebooks.one(portal.database, project, schedule), body
+        except InvalidValue as error:
+            raise Problem(404, "not_found", error.message_en, error.message_ko, error.field) from None
 
 
 def seen_execution(portal: Portal, person: str, run: str) -> Execution:
@@ -106,9 +108,10 @@ def seen_execution(portal: Portal, person: str, run: str) -> Execution:
 
 @contextmanager
 def noting(portal: Portal, person: str, project: str) -> Iterator[None]:
-    """What is refused inside leaves an audit event that names the field."""
+    """What is refused inside leaves an audit event that names the field, or the rule."""
     try:
         yield
     except (InvalidValue, Problem) as error:
-        notebooks.note_refusal(portal.database, person, project, error.field, portal.now)
+        field = error.field or getattr(error, "code", "")
+        notebooks.note_refusal(portal.database, person, project, field, portal.now)
         raise

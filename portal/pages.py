@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from portal.api import LARGEST_ID, LISTED_RUNS, changeable, noting, seen_execution
-from portal.bodies import PARAMETER, ZONE, NoBody, checked, schedule_of_form
+from portal.bodies import PARAMETER, ZONE, NoBody, schedule_of_form
 from portal.door import AtPortal, AVisitor, OwnForm, Portal, Visitor, require_schedule, require_see
 from portal.errors import Problem, invalid, malformed
 from portal.login import PREFIX, inside
@@ -74,7 +74,8 @@ def new_form(portal: AtPortal, visitor: AVisitor, project: Project, notebook: Ch
 @router.post("/projects/{project}/schedules")
 def create(portal: AtPortal, visitor: AVisitor, project: Project, fields: OwnForm) -> Any:
     """The notebook is scheduled, or the form comes back with what was wrong."""
-    require_schedule(portal, visitor.username, project)
+    with noting(portal, visitor.username, project):
+        require_schedule(portal, visitor.username, project)
     folder = portal.home.project_folder(project)
     try:
         with noting(portal, visitor.username, project):
@@ -96,8 +97,7 @@ def act(
     portal: AtPortal, visitor: AVisitor, project: Project, schedule: ScheduleId, act: str, fields: OwnForm
 ) -> RedirectResponse:
     """The schedule fires now, is paused or goes on."""
-    checked(NoBody, fields)
-    found = changeable(portal, visitor.username, project, schedule)
+    found, _ = changeable(portal, visitor.username, project, schedule, NoBody, fields)
     actor, now = visitor.username, portal.now
     if act == "run":
         schedules.run_now(portal.database, found.id, actor=actor, now=now)

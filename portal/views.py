@@ -23,6 +23,8 @@ MARKS = {
 }
 """States are told apart by a sign as well as by colour; every other one is a failure."""
 
+NOTHING_SHOWN, SMALLEST_SHOWN = "0.000 TF·h", "0.001 TF·h"
+
 
 def instant(at: int | None) -> str | None:
     """Write an instant as ISO 8601 in the calendar's zone, as in ``2026-11-21T09:00:00+09:00``."""
@@ -136,8 +138,11 @@ def duration(run: Run | None, language: str, now: int) -> str:
 
 
 def charge(run: Run | None) -> str:
-    """Return what it cost; a dash before it is settled."""
-    return "–" if run is None or run.charge is None else show_budget(run.charge)
+    """Return what it cost, "< 0.001 TF·h" for less than can be shown; a dash before it is settled."""
+    if run is None or run.charge is None:
+        return "–"
+    shown = show_budget(run.charge)
+    return f"< {SMALLEST_SHOWN}" if run.charge and shown == NOTHING_SHOWN else shown
 
 
 def lab_link(execution: Execution, viewer: str) -> str | None:

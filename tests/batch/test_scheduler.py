@@ -107,6 +107,19 @@ def test_a_hold_that_was_released_meanwhile_starts_nothing(platform: Platform) -
     assert ran(platform) == platform.charges() == 0
 
 
+def test_a_hold_that_has_grown_too_short_meanwhile_starts_nothing(platform: Platform) -> None:
+    schedule = platform.due(platform.notebook("count.ipynb", COUNTING))
+    command = [sys.executable, "-m", "tests.batch.dying", str(platform.home.path), "reserved"]
+    subprocess.run(command, timeout=60, check=False, capture_output=True)
+    scheduler = platform.scheduler()
+    scheduler.clock = lambda: time.time() + 310
+    scheduler.run_once()
+    found = platform.only(schedule)
+    assert found.state is ExecutionState.LOST
+    assert platform.run(found).charge == 0
+    assert ran(platform) == platform.charges() == 0
+
+
 def test_of_two_schedulers_one_works_and_the_other_takes_over(
     platform: Platform, working: list[subprocess.Popen[str]]
 ) -> None:
@@ -217,7 +230,7 @@ def make_learner(platform: Platform) -> None:
     [
         (lambda platform: leave(platform, "member"), "구성원이 아닙니다", "is not a member of vision"),
         (end_award, "종료되었습니다", "The award of vision ended at 20"),
-        (make_learner, "learner 역할로는", "The role learner may not do this"),
+        (make_learner, "역할로는 할 수 없습니다", "may not do this in vision"),
         (
             lambda platform: projects.end(platform.database, "vision", actor="operator", now=int(time.time())),
             "종료되었습니다",

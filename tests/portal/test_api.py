@@ -183,6 +183,11 @@ def test_who_is_not_allowed_learns_nothing(portal: Portal, person: str, project:
         if method == "GET" and path.endswith("schedules") and status == 403:
             assert "train.ipynb" not in answer.text
         assert error_of(answer)[:2] == (status, code), (method, path)
+    if status == 403:
+        with portal.platform.database.read() as transaction:
+            events = audit.latest(transaction, 4)
+        assert [json.loads(each.detail) for each in events] == [{"field": code}] * 4
+        assert {(each.actor, each.action) for each in events} == {(person, "schedule refused")}
 
 
 def test_a_schedule_is_reached_by_its_own_project_only(portal: Portal) -> None:

@@ -296,7 +296,7 @@ def test_a_runs_page_shows_what_happened_and_no_markup_of_a_notebook(portal: Por
     assert "실패" in shown
     assert "실행이 끝난 셀: 3번" in shown
     assert "ValueError" in shown
-    assert "TF·h" in shown
+    assert "차감 < 0.001 TF·h" in shown
     assert f"/user/ben/vision/lab/tree/{failed.output}".replace("<", "%3C") in unescape(page.text)
     listed = portal.open("ada", "projects/vision")
     assert HOSTILE not in listed.text
