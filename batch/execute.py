@@ -247,7 +247,7 @@ class Run:
             }
         if self.record.ended_early is not None:
             self.record.ended_early = self._given_index(self.record.ended_early)
-        self.record.truncated = [self._given_index(index) for index in self.record.truncated]
+        self.record.truncated = sorted({self._given_index(index) for index in self.record.truncated})
         self._write()
         return state
 
@@ -377,6 +377,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the record says what it was
         state, code = "failed", OWN_ERROR
         record.message = str(error)[:2000] if isinstance(error, Refused) else f"{type(error).__name__}: {error}"[:2000]
+    stopping.cells_end()
     sys.stderr.write(f"execute: {state} ({code}){': ' + record.message if record.message else ''}\n")
     try:
         record.ended(state, code)

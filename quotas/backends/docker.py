@@ -11,7 +11,6 @@ import os
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -140,16 +139,10 @@ class DockerBackend:
         if _instant(state["State"]["StartedAt"]) is None:
             return str(state["State"].get("Error", ""))[-limit_bytes:]
         with answering():
-            # A line has a byte at least, so that so many lines hold the last bytes; they are not all kept at once.
-            frames = self._client().logs(state["Id"], stream=True, follow=False, tail=limit_bytes)
-            kept: deque[bytes] = deque()
-            size = 0
-            for frame in frames:
-                kept.append(frame)
-                size += len(frame)
-                while size - len(kept[0]) >= limit_bytes:
-                    size -= len(kept.popleft())
-        return b"".join(kept)[-limit_bytes:].decode("utf-8", "replace")
+            # A line has a byte at least, so that so many lines hold the last bytes; the log itself has a limit (see
+            # `host_config`). It is not streamed: docker-py would take the time limit off the connection.
+            printed: bytes = self._client().logs(state["Id"], tail=limit_bytes)
+        return printed[-limit_bytes:].decode("utf-8", "replace")
 
     def image_exists(self, reference: str) -> bool:
         """Return whether the engine has the image. Nothing is pulled."""
