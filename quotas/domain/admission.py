@@ -15,10 +15,8 @@ _LONGEST_NAME = 80
 """Longer than any name of a person, project or profile."""
 
 
-def _name(text: str) -> str:
-    """Return `text`, or what no person, project or profile is called where no table could hold it."""
-    if len(text) <= _LONGEST_NAME and text.isprintable():
-        return text
+def _no_name(text: str) -> str:
+    """Return what no person, project or profile is called, for a text that no table could hold."""
     return text[:_LONGEST_NAME].encode("unicode_escape").decode("ascii")[: _LONGEST_NAME + 1]
 
 
@@ -43,8 +41,9 @@ class Request:
             amount("seconds", self.seconds)
         elif self.seconds is not None:
             raise InvalidValue("seconds", "a notebook has no length", "노트북에는 실행 길이를 지정할 수 없습니다")
-        for name in ("person", "project", "profile"):
-            object.__setattr__(self, name, _name(getattr(self, name)))
+        for field, name in (("person", self.person), ("project", self.project), ("profile", self.profile)):
+            if len(name) > _LONGEST_NAME or not name.isprintable():
+                object.__setattr__(self, field, _no_name(name))
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def _reserve(transaction: Transaction, request: Request, now: int, windows: Wind
         until_at=decision.until_at,
     )
     _take(transaction, decision, now)
-    posting = Posting(f"{run}:hold", TransferKind.HOLD, decision.amount)
-    ledger_store.post(transaction, decision.allocation_id, posting, now, run)
+    sides = ledger_store.Sides(decision.allocation_id, keys.available_account or 0, keys.held_account or 0)
+    ledger_store.write(transaction, sides, Posting(f"{run}:hold", TransferKind.HOLD, decision.amount), now, run)
     audit.record(transaction, now, request.person, "start admitted", request.project, {"run": run})
     return decision
 

@@ -1,6 +1,8 @@
-"""What an admission reads and changes: the situation in two statements, then conditional updates in a fixed order."""
+"""What an admission reads and changes: the situation in one statement, then conditional updates in a fixed order."""
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, and_, bindparam, case, func, insert, literal, select, update
 
@@ -27,25 +29,46 @@ from quotas.store.tables import (
     runs,
 )
 
-_available = accounts.alias("available")
+_available, _held = accounts.alias("available"), accounts.alias("held")
 _now: BindParameter[int] = bindparam("now")
-_one = select(literal(1).label("one")).subquery("one")
+
+
+def _word(constant: str | int) -> BindParameter[Any]:
+    """A constant of ours as a part of the statement, so that it is not bound at each run."""
+    return literal(constant, literal_execute=True)
+
+
+_one = select(_word(1).label("one")).subquery("one")
 
 # The allocation that counts: the one that ends first of those not ended, else the last that ended.
 chosen_allocation = (
     select(allocations.c.id)
-    .where(allocations.c.project_id == projects.c.id, allocations.c.asset == COMPUTE)
+    .where(allocations.c.project_id == projects.c.id, allocations.c.asset == _word(COMPUTE))
     .order_by(
         (allocations.c.ends_at <= _now),
         (allocations.c.starts_at > _now),
         case((allocations.c.ends_at <= _now, -allocations.c.ends_at), else_=allocations.c.ends_at),
     )
-    .limit(1)
+    .limit(_word(1))
     .correlate(projects)
     .scalar_subquery()
 )
 _card_in_force = select(func.max(rate_cards.c.version)).where(rate_cards.c.effective_from <= _now).scalar_subquery()
 
+_healthy = (
+    select(capacity_phases.c.healthy)
+    .where(
+        capacity_phases.c.pool_id == pool_devices.c.pool_id,
+        capacity_phases.c.device_model == pool_devices.c.device_model,
+        capacity_phases.c.from_at <= _now,
+    )
+    .order_by(capacity_phases.c.from_at.desc())
+    .limit(_word(1))
+    .correlate(pool_devices)
+    .scalar_subquery()
+)
+
+# One row, or one for each pool that has the device.
 _SITUATION = Prepared(
     select(
         persons.c.id.label("person_id"),
@@ -63,8 +86,14 @@ _SITUATION = Prepared(
         allocations.c.ends_at,
         allocations.c.ceiling_gflops,
         allocations.c.in_use_gflops,
+        _available.c.id.label("available_account"),
         _available.c.balance,
+        _held.c.id.label("held_account"),
         runs.c.id.label("open_run"),
+        pool_devices.c.pool_id,
+        pools.c.simulated,
+        pool_devices.c.in_use,
+        func.coalesce(_healthy, 0).label("healthy"),
     )
     .select_from(_one)
     .outerjoin(persons, persons.c.username == bindparam("person"))
@@ -79,64 +108,49 @@ _SITUATION = Prepared(
     .outerjoin(allocations, allocations.c.id == chosen_allocation)
     .outerjoin(
         _available,
-        and_(_available.c.allocation_id == allocations.c.id, _available.c.kind == AccountKind.AVAILABLE.value),
+        and_(_available.c.allocation_id == allocations.c.id, _available.c.kind == _word(AccountKind.AVAILABLE.value)),
     )
+    .outerjoin(_held, and_(_held.c.allocation_id == allocations.c.id, _held.c.kind == _word(AccountKind.HELD.value)))
     .outerjoin(
         runs,
         and_(
             runs.c.person_id == persons.c.id,
             runs.c.project_id == projects.c.id,
-            runs.c.kind == literal(RunKind.NOTEBOOK.value, literal_execute=True),
-            runs.c.state != literal(RunState.SETTLED.value, literal_execute=True),
+            runs.c.kind == _word(RunKind.NOTEBOOK.value),
+            runs.c.state != _word(RunState.SETTLED.value),
         ),
     )
+    .outerjoin(pool_devices, pool_devices.c.device_model == profiles.c.device_model)
+    .outerjoin(pools, pools.c.id == pool_devices.c.pool_id)
 )
 
-_healthy = (
-    select(capacity_phases.c.healthy)
-    .where(
-        capacity_phases.c.pool_id == pool_devices.c.pool_id,
-        capacity_phases.c.device_model == pool_devices.c.device_model,
-        capacity_phases.c.from_at <= _now,
-    )
-    .order_by(capacity_phases.c.from_at.desc())
-    .limit(1)
-    .correlate(pool_devices)
-    .scalar_subquery()
-)
-
-_POOLS = Prepared(
-    select(
-        pool_devices.c.pool_id, pools.c.simulated, pool_devices.c.in_use, func.coalesce(_healthy, 0).label("healthy")
-    )
-    .join(pools, pools.c.id == pool_devices.c.pool_id)
-    .where(pool_devices.c.device_model == bindparam("device_model"))
-    .order_by(pool_devices.c.pool_id)
-)
+_ROLES = {role.value: role for role in MembershipRole}
+_STATES = {state.value: state for state in ProjectState}
 
 
-class Keys:
+class Keys(NamedTuple):
     """Row ids that belong to a situation; None where the row does not exist."""
 
-    __slots__ = ("person_id", "profile_id", "project_id")
-
-    def __init__(self, person_id: int | None, project_id: int | None, profile_id: int | None) -> None:
-        self.person_id = person_id
-        self.project_id = project_id
-        self.profile_id = profile_id
+    person_id: int | None
+    project_id: int | None
+    profile_id: int | None
+    available_account: int | None
+    held_account: int | None
 
 
 def read_situation(transaction: Transaction, request: Request, now: int) -> tuple[Situation, Keys]:
     """Return all that the decision reads, of this transaction's moment."""
-    row = transaction.one(_SITUATION, person=request.person, project=request.project, profile=request.profile, now=now)
-    if row is None:
-        raise AssertionError("a select from one row gives one row")
-    found: tuple[PoolSituation, ...] = ()
-    if row.device_model is not None:
-        found = tuple(
-            PoolSituation(pool.pool_id, bool(pool.simulated), pool.healthy, pool.in_use)
-            for pool in transaction.rows(_POOLS, device_model=row.device_model, now=now)
-        )
+    rows = transaction.rows(
+        _SITUATION, person=request.person, project=request.project, profile=request.profile, now=now
+    )
+    row = rows[0]
+    found = [
+        PoolSituation(each.pool_id, bool(each.simulated), each.healthy, each.in_use)
+        for each in rows
+        if each.pool_id is not None
+    ]
+    if len(found) > 1:
+        found.sort(key=lambda pool: pool.id)
     allocation = None
     if row.allocation_id is not None:
         allocation = AllocationSituation(
@@ -144,8 +158,8 @@ def read_situation(transaction: Transaction, request: Request, now: int) -> tupl
         )
     situation = Situation(
         person_known=row.person_id is not None,
-        role=MembershipRole(row.role) if row.role else None,
-        project_state=ProjectState(row.project_state) if row.project_state else None,
+        role=_ROLES.get(row.role),
+        project_state=_STATES.get(row.project_state),
         allocation=allocation,
         profile_known=row.profile_id is not None,
         profile_offered=row.offered is not None,
@@ -153,10 +167,10 @@ def read_situation(transaction: Transaction, request: Request, now: int) -> tupl
         device_count=row.device_count or 0,
         card_version=row.version,
         gflops=row.gflops,
-        pools=found,
+        pools=tuple(found),
         open_run=row.open_run if request.kind is RunKind.NOTEBOOK else None,
     )
-    return situation, Keys(row.person_id, row.project_id, row.profile_id)
+    return situation, Keys(row.person_id, row.project_id, row.profile_id, row.available_account, row.held_account)
 
 
 INSERT_RUN = Prepared(
@@ -166,7 +180,7 @@ INSERT_RUN = Prepared(
         person_id=bindparam("person_id"),
         project_id=bindparam("project_id"),
         profile_id=bindparam("profile_id"),
-        state=RunState.HELD.value,
+        state=_word(RunState.HELD.value),
         door=bindparam("door"),
         requested_at=bindparam("requested_at"),
     )
@@ -184,8 +198,7 @@ INSERT_HOLD = Prepared(
         amount=bindparam("amount"),
         opened_at=bindparam("opened_at"),
         until_at=bindparam("until_at"),
-        state=HoldState.OPEN.value,
-        extensions=0,
+        state=_word(HoldState.OPEN.value),
     )
 )
 

@@ -11,6 +11,8 @@ from sqlalchemy import bindparam, insert, select
 from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import audit_events
 
+_as_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+
 _INSERT = Prepared(
     insert(audit_events).values(
         at=bindparam("at"),
@@ -33,7 +35,7 @@ def record(
         actor=actor[:80],
         action=action[:40],
         subject=subject[:80],
-        detail=json.dumps(dict(detail or {}), ensure_ascii=False, sort_keys=True)[:4000],
+        detail=_as_json(detail or {})[:4000],
     )
 
 

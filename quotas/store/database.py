@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections import namedtuple
-from collections.abc import Callable, Mapping
+from collections import defaultdict, namedtuple
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from operator import itemgetter
 from typing import Any
@@ -42,51 +42,54 @@ def _row_class(names: list[str]) -> Any:
     return namedtuple("Row", names)
 
 
+Arguments = Callable[[dict[str, Any]], Any]
+"""What turns a statement's named parameters into those that the driver takes."""
+Compiled = tuple[str, Arguments, int]
+"""The driver's text, its arguments, and how many parameters are to be given."""
+
+_COMPILED: defaultdict[str, dict[Any, Compiled]] = defaultdict(dict)
+"""Dialect → what each prepared statement was compiled to."""
+
+
 class Prepared:
     """A statement with named parameters, compiled once for each dialect. Every named parameter must be given."""
 
+    __slots__ = ("make", "statement")
+
     def __init__(self, statement: ClauseElement) -> None:
         self.statement = statement
-        self._compiled: dict[str, tuple[str, Callable[[dict[str, Any]], Any], int]] = {}
-        self._make: Any = None
+        self.make: Callable[[Iterable[Any]], Row] | None = None
 
-    def compiled(self, dialect: Dialect) -> tuple[str, Callable[[dict[str, Any]], Any], int]:
-        """Return the driver's text, what turns named parameters into the driver's, and how many are to be given."""
-        found = self._compiled.get(dialect.name)
-        if found is None:
-            found = self._compiled[dialect.name] = self._compile(dialect)
-        return found
+    def making(self, description: Any) -> Callable[[Iterable[Any]], Row]:
+        """Return what makes a named tuple of this statement's columns, once the driver has described them."""
+        self.make = _row_class([column[0] for column in description])._make
+        return self.make
 
-    def _compile(self, dialect: Dialect) -> tuple[str, Callable[[dict[str, Any]], Any], int]:
-        compiled: Any = self.statement.compile(dialect=dialect)
-        given = {name for name, bind in compiled.binds.items() if bind.required}
-        state = compiled.construct_expanded_state(dict.fromkeys(given))
-        constants = {name: value for name, value in state.parameters.items() if name not in given}
-        names = state.positiontup
-        arguments: Callable[[dict[str, Any]], Any]
-        if names is None:
-            arguments = {**constants}.__or__
-        elif not names:
-            arguments = _no_arguments
-        elif len(names) == 1:
-            arguments = _one_argument(names[0], constants)
-        else:
-            pick = itemgetter(*names)
-            arguments = (lambda parameters: pick({**constants, **parameters})) if constants else pick
-        return state.statement, arguments, len(given)
 
-    def make(self, description: Any) -> Any:
-        """Return what makes a named tuple of this statement's columns from the driver's tuple."""
-        if self._make is None:
-            self._make = _row_class([column[0] for column in description])._make
-        return self._make
+def _compile(statement: ClauseElement, dialect: Dialect) -> Compiled:
+    compiled: Any = statement.compile(dialect=dialect)
+    given = {name for name, bind in compiled.binds.items() if bind.required}
+    state = compiled.construct_expanded_state(dict.fromkeys(given))
+    constants = {name: value for name, value in state.parameters.items() if name not in given}
+    names = state.positiontup
+    arguments: Arguments
+    if names is None:
+        arguments = constants.__or__
+    elif not names:
+        arguments = _no_arguments
+    elif len(names) == 1:
+        arguments = _one_argument(names[0], constants)
+    else:
+        pick = itemgetter(*names)
+        arguments = (lambda parameters: pick({**constants, **parameters})) if constants else pick
+    return state.statement, arguments, len(given)
 
 
 def _no_arguments(_parameters: dict[str, Any]) -> tuple[()]:
     return ()
 
 
-def _one_argument(name: str, constants: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
+def _one_argument(name: str, constants: dict[str, Any]) -> Arguments:
     if name in constants:
         return lambda _parameters: (constants[name],)
     return lambda parameters: (parameters[name],)
@@ -95,38 +98,46 @@ def _one_argument(name: str, constants: dict[str, Any]) -> Callable[[dict[str, A
 class Transaction:
     """An open transaction. Committed when its `with` block ends, rolled back when that raises."""
 
-    __slots__ = ("_dialect", "cursor")
+    __slots__ = ("_compiled", "_dialect", "_execute", "cursor")
 
     def __init__(self, dialect: Dialect, cursor: Any) -> None:
         self._dialect = dialect
+        self._compiled = _COMPILED[dialect.name]
+        self._execute = cursor.execute
         self.cursor = cursor
 
     def run(self, statement: Prepared | ClauseElement, /, **parameters: Any) -> int:
         """Run a statement; return how many rows it changed. Raises Conflict for a broken constraint."""
-        prepared = statement if isinstance(statement, Prepared) else Prepared(statement)
-        text, arguments, count = prepared.compiled(self._dialect)
+        text, arguments, count = self._compiled.get(statement) or self._newly_compiled(statement)
         if len(parameters) != count:
             raise TypeError(f"the statement takes {count} parameters, not {sorted(parameters)}: {text}")
         try:
-            self.cursor.execute(text, arguments(parameters))
+            self._execute(text, arguments(parameters))
         except self._dialect.loaded_dbapi.IntegrityError as error:
             raise Conflict(str(error)) from error
         except self._dialect.loaded_dbapi.OperationalError as error:
             raise DatabaseAway(str(error)) from error
-        return int(self.cursor.rowcount)
+        changed: int = self.cursor.rowcount
+        return changed
+
+    def _newly_compiled(self, statement: Prepared | ClauseElement) -> Compiled:
+        if not isinstance(statement, Prepared):
+            return _compile(statement, self._dialect)
+        compiled = self._compiled[statement] = _compile(statement.statement, self._dialect)
+        return compiled
 
     def one(self, statement: Prepared | ClauseElement, /, **parameters: Any) -> Row | None:
         """Return the first row, or None."""
         prepared = statement if isinstance(statement, Prepared) else Prepared(statement)
-        self.run(prepared, **parameters)
+        self.run(statement, **parameters)
         values = self.cursor.fetchone()
-        return None if values is None else prepared.make(self.cursor.description)(values)
+        return None if values is None else (prepared.make or prepared.making(self.cursor.description))(values)
 
     def rows(self, statement: Prepared | ClauseElement, /, **parameters: Any) -> list[Row]:
         """Return all rows."""
         prepared = statement if isinstance(statement, Prepared) else Prepared(statement)
-        self.run(prepared, **parameters)
-        make = prepared.make(self.cursor.description)
+        self.run(statement, **parameters)
+        make = prepared.make or prepared.making(self.cursor.description)
         return [make(values) for values in self.cursor.fetchall()]
 
     def insert(self, table: sqlalchemy.Table, values: Mapping[str, Any]) -> int:
@@ -262,5 +273,6 @@ class _Bounds(AbstractContextManager[Transaction]):
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # The size of pages is that of a new file only: a commit writes whole pages, and most of ours change one row each.
+    for pragma in ("page_size=2048", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 from sqlalchemy import and_, bindparam, case, insert, or_, select, update
 
 from quotas.domain.ledger import COMPUTE, MAY_GO_NEGATIVE, OF_AN_ALLOCATION, AccountKind, Posting
 from quotas.domain.units import LARGEST, InvalidValue
-from quotas.store.database import Conflict, Prepared, Row, Transaction
+from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import accounts, allocations, projects, transfers
 
 _of_allocation = accounts.c.allocation_id == bindparam("allocation_id")
@@ -18,23 +18,15 @@ _ACCOUNTS = Prepared(
     select(accounts.c.id, accounts.c.kind, accounts.c.balance).where(or_(_of_allocation, _of_programme))
 )
 
-# `room` is what an account may hold beside the amount: no balance leaves the range of the store's integers.
+# The debit account must hold `at_least`, the credit account `at_most`, before: see `write`.
 _MOVE = Prepared(
     update(accounts)
     .where(
-        or_(
-            and_(accounts.c.id == bindparam("credit"), accounts.c.balance <= bindparam("room")),
-            and_(
-                accounts.c.id == bindparam("debit"),
-                or_(
-                    accounts.c.balance >= bindparam("amount"),
-                    and_(
-                        accounts.c.kind.in_(sorted(kind.value for kind in MAY_GO_NEGATIVE)),
-                        accounts.c.balance >= -bindparam("room"),
-                    ),
-                ),
-            ),
-        )
+        accounts.c.id.in_([bindparam("debit"), bindparam("credit")]),
+        case(
+            (accounts.c.id == bindparam("debit"), accounts.c.balance >= bindparam("at_least")),
+            else_=accounts.c.balance <= bindparam("at_most"),
+        ),
     )
     .values(
         balance=accounts.c.balance
@@ -81,31 +73,53 @@ def account_ids(transaction: Transaction, allocation_id: int) -> dict[AccountKin
 def post(
     transaction: Transaction, allocation_id: int, posting: Posting, at: int, run_id: str | None = None, note: str = ""
 ) -> None:
-    """The transfer is written and both balances have moved.
+    """The transfer is written and both balances have moved; `write` says what can be wrong with it."""
+    by_kind = account_ids(transaction, allocation_id)
+    debit_kind, credit_kind = posting.sides
+    sides = Sides(allocation_id, by_kind[debit_kind][0], by_kind[credit_kind][0])
+    write(transaction, sides, posting, at, run_id, note)
+
+
+class Sides(NamedTuple):
+    """The accounts, by id, between which a posting moves its amount."""
+
+    allocation_id: int
+    debit: int
+    credit: int
+
+
+def write(
+    transaction: Transaction, sides: Sides, posting: Posting, at: int, run_id: str | None = None, note: str = ""
+) -> None:
+    """The transfer is written between accounts that are known already, and both balances have moved.
 
     Raises BalanceShort when the debit account does not hold the amount, Conflict when the key is written already, and
     InvalidValue when a balance would leave the range of the store; the caller's transaction is to be rolled back.
     """
-    by_kind = account_ids(transaction, allocation_id)
-    debit_kind, credit_kind = posting.sides
-    debit, credit = by_kind[debit_kind][0], by_kind[credit_kind][0]
-    values: dict[str, Any] = {"debit": debit, "credit": credit, "amount": posting.amount}
+    amount = posting.amount
     transaction.run(
         _INSERT_TRANSFER,
         key=posting.key,
         kind=posting.kind.value,
-        allocation_id=allocation_id,
+        debit=sides.debit,
+        credit=sides.credit,
+        allocation_id=sides.allocation_id,
+        amount=amount,
         run_id=run_id,
         at=at,
         note=note or None,
-        **values,
     )
-    try:
-        moved = transaction.run(_MOVE, room=LARGEST - posting.amount, **values)
-    except Conflict as error:
-        raise BalanceShort(posting.key) from error
+    may_go_negative = posting.sides[0] in MAY_GO_NEGATIVE
+    moved = transaction.run(
+        _MOVE,
+        debit=sides.debit,
+        credit=sides.credit,
+        amount=amount,
+        at_least=amount - LARGEST if may_go_negative else amount,
+        at_most=LARGEST - amount,
+    )
     if moved != 2:
-        if debit_kind in MAY_GO_NEGATIVE:
+        if may_go_negative:
             raise InvalidValue("amount", f"makes a balance larger than {LARGEST}", f"잔액이 {LARGEST}을(를) 넘습니다")
         raise BalanceShort(posting.key)
 

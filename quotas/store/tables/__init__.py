@@ -1,4 +1,8 @@
-"""The tables. Amounts are GFLOPS·s, rates GFLOPS, instants whole seconds UTC; flags are 0 or 1."""
+"""The tables. Amounts are GFLOPS·s, rates GFLOPS, instants whole seconds UTC; flags are 0 or 1.
+
+Where `sqlite_with_rowid` is False, SQLite keeps the rows in their primary key's own tree, not in a second one beside
+it: an admission reads and writes these tables, and has fewer pages to write.
+"""
 
 from quotas.store.tables.columns import metadata
 from quotas.store.tables.ledger import accounts, charges, holds, runs, transfers

@@ -44,6 +44,7 @@ runs = Table(
         postgresql_where=text("kind = 'notebook' AND state <> 'settled'"),
     ),
     Index("ix_runs_project_id", "project_id"),
+    sqlite_with_rowid=False,
 )
 
 holds = Table(
@@ -70,6 +71,7 @@ holds = Table(
         sqlite_where=text("state = 'open'"),
         postgresql_where=text("state = 'open'"),
     ),
+    sqlite_with_rowid=False,
 )
 
 accounts = Table(
@@ -122,4 +124,5 @@ charges = Table(
     instant("settled_at"),
     CheckConstraint("amount = gflops * seconds", name="amount_is_rate_by_time"),
     CheckConstraint("overrun_amount >= 0 AND overrun_amount <= amount", name="overrun_within"),
+    sqlite_with_rowid=False,
 )

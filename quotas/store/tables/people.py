@@ -84,6 +84,7 @@ memberships = Table(
     Column("role", String(20), nullable=False),
     instant("added_at"),
     Index("ix_memberships_person_id", "person_id"),
+    sqlite_with_rowid=False,
 )
 
 awards = Table(

@@ -73,6 +73,7 @@ project_profiles = Table(
     metadata,
     Column("project_id", ForeignKey("projects.id"), primary_key=True),
     Column("profile_id", ForeignKey("profiles.id"), primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 rate_cards = Table(
@@ -96,6 +97,7 @@ rates = Table(
     Column("reason", Text, nullable=False),
     Column("approver", String(63)),
     CheckConstraint("gflops > 0", name="gflops_positive"),
+    sqlite_with_rowid=False,
 )
 
 pools = Table(
@@ -118,6 +120,7 @@ capacity_phases = Table(
     Column("powered", Integer, nullable=False),
     Column("healthy", Integer, nullable=False),
     CheckConstraint("0 <= healthy AND healthy <= powered AND powered <= installed", name="sizes_in_order"),
+    sqlite_with_rowid=False,
 )
 
 pool_devices = Table(
@@ -127,4 +130,5 @@ pool_devices = Table(
     Column("pool_id", ForeignKey("pools.id"), primary_key=True),
     Column("in_use", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("in_use >= 0", name="in_use_not_negative"),
+    sqlite_with_rowid=False,
 )

@@ -101,6 +101,7 @@ def _create_projects() -> None:
         Column("role", String(20), nullable=False),
         Column("added_at", BigInteger, nullable=False),
         Index("ix_memberships_person_id", "person_id"),
+        sqlite_with_rowid=False,
     )
 
 
@@ -187,6 +188,7 @@ def _create_catalogue() -> None:
         "project_profiles",
         Column("project_id", Integer, ForeignKey("projects.id"), primary_key=True),
         Column("profile_id", Integer, ForeignKey("profiles.id"), primary_key=True),
+        sqlite_with_rowid=False,
     )
 
 
@@ -209,6 +211,7 @@ def _create_rates_and_pools() -> None:
         Column("reason", Text, nullable=False),
         Column("approver", String(63)),
         CheckConstraint("gflops > 0", name="gflops_positive"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "pools",
@@ -227,6 +230,7 @@ def _create_rates_and_pools() -> None:
         Column("powered", Integer, nullable=False),
         Column("healthy", Integer, nullable=False),
         CheckConstraint("0 <= healthy AND healthy <= powered AND powered <= installed", name="sizes_in_order"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "pool_devices",
@@ -234,6 +238,7 @@ def _create_rates_and_pools() -> None:
         Column("pool_id", Integer, ForeignKey("pools.id"), primary_key=True),
         Column("in_use", Integer, nullable=False, server_default=text("0")),
         CheckConstraint("in_use >= 0", name="in_use_not_negative"),
+        sqlite_with_rowid=False,
     )
 
 
@@ -262,6 +267,7 @@ def _create_runs() -> None:
             where="kind = 'notebook' AND state <> 'settled'",
             unique=True,
         ),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "holds",
@@ -281,6 +287,7 @@ def _create_runs() -> None:
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("gflops > 0", name="gflops_positive"),
         _partial("ix_holds_open", "allocation_id", where="state = 'open'"),
+        sqlite_with_rowid=False,
     )
 
 
@@ -323,6 +330,7 @@ def _create_ledger() -> None:
         Column("settled_at", BigInteger, nullable=False),
         CheckConstraint("amount = gflops * seconds", name="amount_is_rate_by_time"),
         CheckConstraint("overrun_amount >= 0 AND overrun_amount <= amount", name="overrun_within"),
+        sqlite_with_rowid=False,
     )
 
 
