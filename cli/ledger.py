@@ -11,9 +11,7 @@ from cli.projects import must_exist
 from cli.session import FAILED, Session, command
 from cli.tables import Column, Format, FormatOption, Kind, show
 from quotas.domain.units import show_budget
-from quotas.services import check, projects, refunds
-from quotas.services.project_views import ProjectView
-from quotas.store import ledger as store
+from quotas.services import check, refunds, reports
 
 JOURNAL = (
     Column("sequence", "no.", "번호", Kind.NUMBER),
@@ -33,6 +31,7 @@ BALANCES = (
     Column("held_gflops_seconds", "held", "예약", Kind.AMOUNT),
     Column("spent_gflops_seconds", "spent", "사용", Kind.AMOUNT),
     Column("expired_gflops_seconds", "expired", "소멸", Kind.AMOUNT),
+    Column("overrun_gflops_seconds", "overrun", "초과", Kind.AMOUNT),
 )
 FINDINGS = (
     Column("invariant", "invariant", "불변식"),
@@ -54,39 +53,40 @@ def list_transfers(
     output: FormatOption = Format.TABLE,
 ) -> None:
     """List the transfers of the ledger in the order in which they were written."""
-    chosen = None if project is None else must_exist(session, project)
+    if project is not None:
+        must_exist(session, project)
     if balances:
-        views = projects.list_projects(session.database, session.now) if chosen is None else [chosen]
-        show(session, BALANCES, map(balance, views), output)
-        return
-    with session.database.read() as transaction:
-        journal = store.journal(transaction, project)
-    rows = [
-        {
-            "sequence": row.sequence,
-            "at": row.at,
-            "project": row.project,
-            "kind": row.kind,
-            "debit": row.debit,
-            "credit": row.credit,
-            "amount_gflops_seconds": row.amount,
-            "run": row.run_id,
-            "note": row.note,
-        }
-        for row in journal
-    ]
-    show(session, JOURNAL, rows, output)
+        rows = [
+            _balance(each) for each in reports.balances(session.database) if project is None or each.project == project
+        ]
+        show(session, BALANCES, rows, output)
+    else:
+        show(session, JOURNAL, map(_entry, reports.journal(session.database, project)), output)
 
 
-def balance(view: ProjectView) -> dict[str, object]:
-    """Return the project's row of balances."""
+def _entry(entry: reports.Entry) -> dict[str, object]:
     return {
-        "project": view.code,
-        "granted_gflops_seconds": view.granted,
-        "available_gflops_seconds": view.available,
-        "held_gflops_seconds": view.held,
-        "spent_gflops_seconds": view.spent,
-        "expired_gflops_seconds": view.expired,
+        "sequence": entry.sequence,
+        "at": entry.at,
+        "project": entry.project,
+        "kind": entry.kind.value,
+        "debit": entry.debit.value,
+        "credit": entry.credit.value,
+        "amount_gflops_seconds": entry.amount,
+        "run": entry.run_id,
+        "note": entry.note,
+    }
+
+
+def _balance(balance: reports.Balance) -> dict[str, object]:
+    return {
+        "project": balance.project,
+        "granted_gflops_seconds": balance.granted,
+        "available_gflops_seconds": balance.available,
+        "held_gflops_seconds": balance.held,
+        "spent_gflops_seconds": balance.spent,
+        "expired_gflops_seconds": balance.expired,
+        "overrun_gflops_seconds": balance.overrun,
     }
 
 

@@ -59,7 +59,7 @@ NOTHING = "-"
 def show(session: Session, columns: Sequence[Column], rows: Iterable[Row], output: Format = Format.TABLE) -> None:
     """Print the rows; amounts and rates are strings in JSON, as they can exceed what a double holds."""
     if output is Format.JSON:
-        print(as_json([{column.key: _plain(column.kind, row[column.key]) for column in columns} for row in rows]))
+        print(as_json([plain(columns, row) for row in rows]))
     elif output is Format.CSV:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow([column.key for column in columns])
@@ -71,7 +71,7 @@ def show(session: Session, columns: Sequence[Column], rows: Iterable[Row], outpu
 def show_one(session: Session, columns: Sequence[Column], row: Row, output: Format = Format.TABLE) -> None:
     """Print one thing: a line for each of its columns, or one JSON object."""
     if output is Format.JSON:
-        print(as_json({column.key: _plain(column.kind, row[column.key]) for column in columns}))
+        print(as_json(plain(columns, row)))
         return
     if output is Format.CSV:
         show(session, columns, [row], output)
@@ -81,6 +81,11 @@ def show_one(session: Session, columns: Sequence[Column], row: Row, output: Form
         value = readable(session, column.kind, row[column.key])
         grid.add_row(Text(session.text(column.english, column.korean), style="bold"), Text(value, overflow="fold"))
     console().print(grid)
+
+
+def plain(columns: Sequence[Column], row: Row) -> dict[str, Any]:
+    """Return the row as JSON has it: amounts and rates as strings, instants in ISO 8601."""
+    return {column.key: _plain(column.kind, row[column.key]) for column in columns}
 
 
 def as_json(value: object) -> str:
@@ -123,7 +128,7 @@ def readable(session: Session, kind: Kind, value: Any) -> str:
 
 def _joined(value: Any) -> str:
     if isinstance(value, Mapping):
-        return json.dumps(value, ensure_ascii=False)
+        return ", ".join(f"{name} {each}" for name, each in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -27,7 +29,11 @@ from quotas.backends.port import BackendAway
 from quotas.home import Home, open_home
 from quotas.store.database import Database, DatabaseAway
 
+NEEDED = ("hub", "proxy")
+"""Without these there is no platform; the others may come up later."""
 READY_SECONDS = 120.0
+FAILING_SECONDS = 10.0
+"""How long they may end and be started again before that counts as a start that failed."""
 PORTAL_SECONDS = 30.0
 PROGRESS_SECONDS = 5.0
 POLL_SECONDS = 0.25
@@ -129,8 +135,10 @@ class Platform:
 
     def say(self, english: str, korean: str) -> None:
         """Print it where there is still someone to read it: a closed terminal must not keep the end from coming."""
-        with suppress(OSError, ValueError):
+        try:
             self.session.say(english, korean)
+        except (OSError, ValueError):
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as long as this process lasts
 
     def prepare(self) -> None:
         """Everything is in place to start. Raises Problem, SettingsError, DatabaseAway or BackendAway."""
@@ -143,11 +151,23 @@ class Platform:
         preparation.check_engine(self.home)
         self.programs = programs(self.home)
         self.database = preparation.ledger(self.home, self.session)
+        self._end_runs_of_another_backend()
         preparation.check_images(self.home, self.database, self.session.now)
+
+    def _end_runs_of_another_backend(self) -> None:
+        """What an `up` with another backend left when it was killed has ended; this one could not see it."""
+        kept = self.home.hub / "backend"
+        before = kept.read_text().strip() if kept.exists() else self.home.settings.backend
+        if before != self.home.settings.backend:
+            earlier = open_home(self.home.path, **(self.overrides | {"backend": before}))
+            self._stop_runs(earlier)
+        kept.write_text(self.home.settings.backend)
 
     def run(self) -> bool:
         """Start, watch until it is asked to stop, and end everything; return whether it came up and all of it ended."""
         came_up = False
+        if self.stop.requested.is_set():
+            return True
         try:
             self.supervisor.launch(self.programs, self.overrides)
             self.standing = replace(self.standing, url=self.url, socket=self.supervisor.socket)
@@ -170,9 +190,10 @@ class Platform:
             if self._answers("/hub/health"):
                 return self._wait_for_portal()
             waited = time.monotonic() - began
-            failed = [each.name for each in self.supervisor.states().values() if each.given_up]
+            states = self.supervisor.states()
+            failed = [name for name in NEEDED if states[name].failing and waited > FAILING_SECONDS]
             if failed or waited > READY_SECONDS:
-                for name in failed or ["hub", "proxy"]:
+                for name in failed or NEEDED:
                     self._show_log(name)
                 return False
             if time.monotonic() - told >= PROGRESS_SECONDS:
@@ -255,7 +276,7 @@ class Platform:
         try:
             doors = [each for each in self.programs if each.name != "proxy"][::-1]
             self._stop_programs(doors, max((each.stop_seconds for each in doors), default=0))
-            ended = self._stop_runs()
+            ended = self._stop_runs(self.home)
             # It would wait for open connections, at whose other side nobody is left.
             self._stop_programs([each for each in self.programs if each.name == "proxy"], 0)
         finally:
@@ -280,14 +301,14 @@ class Platform:
         except (SupervisorGone, KeyError):
             return  # its programs end with it
 
-    def _stop_runs(self) -> bool:
+    def _stop_runs(self, home: Home) -> bool:
         """No server and no batch run is left running; return whether all of them could be stopped and charged."""
         try:
             servers, batch = runs.open_runs(self.database)
             if servers or batch:
                 what = f"{_count(servers, 'server')}, {_count(batch, 'batch run')}"
                 self.say(f"  stopping {what}", f"  서버 {servers}개, 배치 실행 {batch}개 중지")
-            stopped = runs.stop_all(self.home, self.database, self.stop.hastened, self._tell_progress)
+            stopped = runs.stop_all(home, self.database, self.stop.hastened, self._tell_progress)
         except (DatabaseAway, BackendAway) as away:
             self.say(f"Runs were left as they are: {away}", f"실행을 중지하지 못했습니다: {away}")
             return False

@@ -34,7 +34,14 @@ REFUSALS = {
 }
 """What each of them reads, in the language of their pages."""
 
-ACCOUNTS = {"granted": "배정", "available": "잔여", "held": "예약", "spent": "사용", "expired": "소멸"}
+ACCOUNTS = {
+    "granted": "배정",
+    "available": "잔여",
+    "held": "예약",
+    "spent": "사용",
+    "expired": "소멸",
+    "overrun": "초과",
+}
 LEDGER = (
     Column("account", "account", "계정"),
     Column("before", "before", "이전", Kind.NUMBER),

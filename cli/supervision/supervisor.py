@@ -55,6 +55,10 @@ class State:
         return self.state == "FATAL"
 
     @property
+    def failing(self) -> bool:
+        return self.state in {"BACKOFF", "FATAL"}
+
+    @property
     def alive(self) -> bool:
         return self.state in {"STARTING", "RUNNING", "STOPPING"}
 

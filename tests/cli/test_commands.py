@@ -54,7 +54,7 @@ def test_help_says_what_a_command_does_and_gives_an_example(invoke: Invoke, word
 
 
 def test_every_promised_command_is_there() -> None:
-    promised = """migrate, projects list, projects show, projects apply, projects approve, projects reject,
+    promised = """up, demo, status, migrate, projects list, projects show, projects apply, projects approve, projects reject,
         projects end, projects members add, projects members remove, projects members list, projects profiles offer,
         projects profiles withdraw, people list, people add, people password, profiles list, profiles show,
         profiles add, explain, ledger, schedules list, schedules add, schedules pause, schedules resume,
@@ -260,3 +260,15 @@ def test_settings_are_listed_with_unit_default_and_meaning(invoke: Invoke, home:
         "name": "hold_seconds", "value": "3600", "default": "1800", "unit": "s", "sentence": "",
     }  # fmt: skip
     assert all(row["sentence"] for row in rows.values())
+
+
+@pytest.mark.usefixtures("centre")
+def test_status_of_a_platform_that_does_not_run(invoke: Invoke) -> None:
+    shown = invoke("status", "-o", "json")
+    assert shown.code == 1
+    status = shown.json
+    assert (status["running"], status["url"], status["programs"], status["servers"]) == ("no", None, [], 0)
+    assert status["projects"] == {"active": 1}
+    assert status["awarded_gflops"] == "200000"
+    assert {(pool["device"], pool["healthy"]) for pool in status["pools"]} == {("h100", 4), ("h100-mig-1g.10gb", 7)}
+    assert "active 1" in invoke("status").output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,8 +18,15 @@ import pytest
 from cli.demo.browser import Browser
 from cli.demo.platform import OwnPlatform
 from cli.demo.round import MEMBER, PROFILE, PROJECT, SERVER
-from cli.supervision import leftovers
+from cli.session import Session
+from cli.supervision import leftovers, lock
+from cli.up import Platform, Stop
 from quotas.backends.docker import HOME_LABEL
+from quotas.domain.admission import Admitted, Request
+from quotas.domain.launch import Launch
+from quotas.domain.runs import Outcome, RunKind, Windows, new_run_id
+from quotas.home import open_home
+from quotas.services import admission, profiles, runs
 from tests.cli.engine import skip_without_image
 
 PROGRAMS = {"proxy", "hub", "reconciler", "scheduler", "portal"}
@@ -36,7 +44,11 @@ def wait_until(holds: Callable[[], object], what: str, seconds: float = WAIT_SEC
 
 def pids(platform: OwnPlatform) -> dict[str, int]:
     """Return the process of each program that runs, by name."""
-    return {each.environ()["MUDEUNG_PROGRAM"]: each.pid for each in leftovers.living(platform.home)}
+    found = {}
+    for each in leftovers.living(platform.home):
+        with contextlib.suppress(psutil.Error):
+            found[each.environ()["MUDEUNG_PROGRAM"]] = each.pid
+    return found
 
 
 def everything_of(home: Path) -> list[str]:
@@ -231,6 +243,42 @@ def test_ctrl_c_during_the_start_ends_it_cleanly(platform: OwnPlatform) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     assert everything_of(platform.home) == []
+
+
+def test_a_hub_that_does_not_start_is_told_with_its_log_and_nothing_is_left(tmp_path: Path) -> None:
+    own = OwnPlatform("local", "en", tmp_path)
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "jupyterhub.sqlite").write_text("this is no database, and somebody's file")
+    process = own.launch()
+    assert process.wait(90) == 1
+    assert f"hub did not start. End of {tmp_path / 'log' / 'hub.log'}:" in own.printed()
+    assert "file is not a database" in own.printed()
+    assert everything_of(tmp_path) == []
+    assert (tmp_path / "hub" / "jupyterhub.sqlite").read_text() == "this is no database, and somebody's file"
+
+
+def test_a_start_with_another_backend_ends_what_the_first_left(platform: OwnPlatform) -> None:
+    """The platform is stopped here, and its runs were settled; one more is left behind by hand."""
+    home = open_home(platform.home)
+    database = home.database()
+    request = Request(new_run_id(), RunKind.NOTEBOOK, MEMBER, PROJECT, PROFILE, door="test")
+    assert isinstance(admission.reserve(database, request, int(time.time()), Windows()), Admitted)
+    profile = profiles.profile(database, PROFILE)
+    assert profile is not None
+    words = ("/bin/sh", "-c", "sleep 600")
+    launch = Launch(request.run_id, RunKind.NOTEBOOK, MEMBER, PROJECT, profile, words, str(home.projects))
+    home.backend().launch(launch)
+    with lock.alone(home.path) as held:
+        other = Platform(
+            Session(platform.home, "en", int(time.time())), open_home(home.path, backend="docker"), {}, Stop(), held
+        )
+        other.database = database
+        other._end_runs_of_another_backend()
+    assert home.backend().list_runs() == []
+    run = runs.run(database, request.run_id)
+    assert run is not None
+    assert run.outcome is Outcome.STOPPED
+    assert (home.hub / "backend").read_text() == "docker"
 
 
 @pytest.mark.docker
