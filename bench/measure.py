@@ -28,7 +28,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Result:
-    """One figure of a benchmark: `ratio` of ours to the plain way, met when it is at most `target`."""
+    """One figure of a benchmark: `ratio` of ours to the plain way, met when it is on the right side of `target`."""
 
     name: str
     ratio: float
@@ -80,6 +80,15 @@ def ratio_of(a: Sequence[float], b: Sequence[float]) -> Ratio:
 
 def at_most(name: str, ratio: Ratio, target: float, detail: dict[str, Any] | None = None) -> Result:
     """The ratio has become a result, met when its median is at most `target`; `detail` has the samples' medians."""
+    return _result(name, ratio, target, ratio.median <= target, detail)
+
+
+def at_least(name: str, ratio: Ratio, target: float, detail: dict[str, Any] | None = None) -> Result:
+    """The ratio has become a result, met when its median is at least `target`: for measures of which more is better."""
+    return _result(name, ratio, target, ratio.median >= target, detail)
+
+
+def _result(name: str, ratio: Ratio, target: float, met: bool, detail: dict[str, Any] | None) -> Result:
     medians = {"a_median": round(statistics.median(ratio.a), 4), "b_median": round(statistics.median(ratio.b), 4)}
     return Result(
         name=name,
@@ -87,6 +96,6 @@ def at_most(name: str, ratio: Ratio, target: float, detail: dict[str, Any] | Non
         low=ratio.low,
         high=ratio.high,
         target=target,
-        met=ratio.median <= target,
+        met=met,
         detail={**medians, "pairs": len(ratio.a), **(detail or {})},
     )

@@ -33,7 +33,8 @@ log = logging.getLogger("mudeung.gate")
 
 SLOT_SECONDS = 30.0
 """How long a start keeps others waiting; one that takes longer waits for something else than the machine."""
-ANSWER_PAUSE_SECONDS = 0.1
+ANSWER_PAUSES_SECONDS = (0.02, 0.1)
+"""How soon a server that does not answer yet is asked again: first, and at last."""
 ANSWER_SECONDS = 5.0
 LOOK_SECONDS = 1.5
 """How often a server that does not answer yet is looked at in its backend."""
@@ -63,8 +64,11 @@ class Launcher(Protocol):
     def launch_terms(self, run_id: str, profile: Profile, folder: str, *, attach_devices: bool) -> Launch:
         """Return what is to be launched. Raises InvalidValue."""
 
-    def launch(self, launch: Launch) -> Awaitable[tuple[str, int]]:
-        """Start it; return the address and port where the hub finds the server. Raises InvalidValue."""
+    def launch(self, launch: Launch) -> Awaitable[tuple[str, int, Seen]]:
+        """Start it; return the address and port where the hub finds the server, and what its backend sees of it.
+
+        Raises InvalidValue.
+        """
 
 
 class Attempt:
@@ -96,8 +100,8 @@ class Attempt:
             await turn.granted.wait()
             release = asyncio.get_running_loop().call_later(SLOT_SECONDS, turn.give_back)
             self.phase = Phase.PREPARING
-            host, port = await self._launched(launcher, profile, admitted)
-            seen = await self.in_backend(self.door.started, admitted.run_id)
+            host, port, seen = await self._launched(launcher, profile, admitted)
+            await self.in_ledger(self.door.started, seen)
             self.phase = Phase.ANSWERING
             await self._first_answer(f"http://{host}:{port}{self.base_url}api", seen)
         finally:
@@ -176,8 +180,8 @@ class Attempt:
             await self.in_backend(self.door.conclude, left, Outcome.STRAY)
         raise PolicyRefused(decision, self.speaks)
 
-    async def _launched(self, launcher: Launcher, profile: Profile, admitted: Admitted) -> tuple[str, int]:
-        """Return where the process or container is that was started with the profile's terms."""
+    async def _launched(self, launcher: Launcher, profile: Profile, admitted: Admitted) -> tuple[str, int, Seen]:
+        """Return where the process or container is that was started with the profile's terms, and how it is seen."""
         attach = admitted.device_model is not None and not admitted.simulated
         folder = await self.in_backend(launcher.prepare, self.person, self.project)
         try:
@@ -195,17 +199,20 @@ class Attempt:
             return Refused(Code.IMAGE_MISSING, {**numbers, "image": profile.image})
         return self._failed(error.in_language("en"), error.in_language("ko"), self.run.run_id if self.run else "")
 
-    async def _first_answer(self, url: str, seen: Seen | None) -> None:
+    async def _first_answer(self, url: str, launched: Seen) -> None:
         """Return when the server at `url` answers. Raises PolicyRefused when it has ended instead.
 
         How long it may take is the limit of the whole start.
         """
-        run_id = self.run.run_id if self.run else ""
+        run_id = launched.run_id
+        seen: Seen | None = launched
         looked_at = time.monotonic()
+        pause, longest = ANSWER_PAUSES_SECONDS
         while seen is not None and seen.running:
             if await answers(url):
                 return
-            await asyncio.sleep(ANSWER_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, longest)
             if time.monotonic() - looked_at > LOOK_SECONDS:
                 with contextlib.suppress(BackendAway):
                     seen = await self.in_backend(self.door.backend.inspect, run_id)

@@ -19,7 +19,7 @@ from traitlets import default
 
 from quotas.backends.docker import IMAGE_UID, DockerBackend, answering, prepare_project_folder
 from quotas.backends.port import BackendAway
-from quotas.domain.launch import Launch
+from quotas.domain.launch import Launch, Seen
 from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind
 from quotas.domain.terms_docker import (
@@ -74,8 +74,7 @@ class DockerServer(Gate, DockerSpawner):
 
     def docker(self, method: str, *arguments: Any, **named: Any) -> Awaitable[Any]:
         """Return a call to the engine. Raises BackendAway for whatever leaves open what the engine knows."""
-        ask = self.door.ask_backend if self._attempt is None else self._attempt.in_backend
-        return ask(partial(self._answered, method, *arguments, **named))
+        return self.in_backend(partial(self._answered, method, *arguments, **named))
 
     def _answered(self, method: str, *arguments: Any, **named: Any) -> Any:
         with answering():
@@ -110,8 +109,11 @@ class DockerServer(Gate, DockerSpawner):
             attach_devices=attach_devices,
         )
 
-    async def launch(self, launch: Launch) -> tuple[str, int]:
-        """Create and start the container; return its address. Raises InvalidValue for a missing image or device."""
+    async def launch(self, launch: Launch) -> tuple[str, int, Seen]:
+        """Create and start the container; return its address. Raises InvalidValue for a missing image or device.
+
+        Raises BackendAway also when it has vanished meanwhile.
+        """
         self.image = launch.profile.image
         self.object_name, self.object_id = container_name(launch.run_id), ""
         backend = self.door.backend
@@ -127,7 +129,10 @@ class DockerServer(Gate, DockerSpawner):
             if launch.attach_devices and any(words in str(error) for words in NO_DRIVER):
                 raise InvalidValue("device_ids", str(error), str(error)) from error
             raise
-        return ip, port
+        seen = await self.in_backend(backend.inspect, launch.run_id)
+        if seen is None:
+            raise BackendAway(f"docker: the container of {launch.run_id} vanished")
+        return ip, port, seen
 
     def clear_state(self) -> None:
         super().clear_state()

@@ -119,12 +119,10 @@ class Door:
             log.warning("a refusal of %s is not in the audit: %s", person, away)
         return self.language_of(person)
 
-    def started(self, run_id: str) -> Seen | None:
-        """The ledger knows since when the run runs, by its backend; return what the backend sees of it."""
-        seen = self.backend.inspect(run_id)
-        if seen is not None and seen.started_at is not None:
-            admission.started(self.database, run_id, seen.started_at)
-        return seen
+    def started(self, seen: Seen) -> None:
+        """The ledger knows since when the run runs, by its backend."""
+        if seen.started_at is not None:
+            admission.started(self.database, seen.run_id, seen.started_at)
 
     def conclude(self, run_id: str, stopped: Outcome, ended: Outcome = Outcome.EXITED) -> None:
         """Nothing of the run runs, it is charged for what its backend says that it ran, and the backend forgets it.

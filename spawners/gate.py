@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from jupyterhub.spawner import Spawner
 from traitlets import default
@@ -39,6 +39,7 @@ log = logging.getLogger("mudeung.gate")
 CANCEL_SECONDS = 0.5
 """How long a cancelled start keeps the hub, which gives it a second; what is left then goes on behind it."""
 PROGRESS_PAUSE_SECONDS = 0.4
+Result = TypeVar("Result")
 
 
 class Gate(Spawner):
@@ -64,8 +65,11 @@ class Gate(Spawner):
         """Return what is to be launched. Raises InvalidValue."""
         raise NotImplementedError
 
-    async def launch(self, launch: Launch) -> tuple[str, int]:
-        """Start it; return the address and port where the hub finds it. Nothing of an earlier start is kept."""
+    async def launch(self, launch: Launch) -> tuple[str, int, Seen]:
+        """Start it; return the address and port where the hub finds it, and what its backend sees of it.
+
+        Nothing of an earlier start is kept.
+        """
         raise NotImplementedError
 
     # The form and its options.
@@ -155,6 +159,12 @@ class Gate(Spawner):
             self.user_options = self.orm_spawner.user_options = {}
             raise await self._refusal(profile)
         return profile
+
+    async def in_backend(self, call: Callable[..., Result], *arguments: object) -> Result:
+        """Return the call's result; taking this start back waits for it."""
+        if self._attempt is None:
+            return await self.door.ask_backend(call, *arguments)
+        return await self._attempt.in_backend(call, *arguments)
 
     async def stop(self, now: bool = False) -> None:
         """Nothing of the server's run is running, and it is charged. Raises BackendAway when it may still run."""

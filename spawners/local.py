@@ -16,7 +16,7 @@ from jupyterhub.spawner import LocalProcessSpawner
 from jupyterhub.utils import random_port
 from traitlets import default
 
-from quotas.domain.launch import Launch
+from quotas.domain.launch import Launch, Seen
 from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind
 from quotas.domain.terms_local import environment
@@ -75,11 +75,11 @@ class LocalServer(Gate, LocalProcessSpawner):
         environment(launch)
         return launch
 
-    async def launch(self, launch: Launch) -> tuple[str, int]:
+    async def launch(self, launch: Launch) -> tuple[str, int, Seen]:
         """Start the process; it has begun when this returns."""
         self.log.info("Spawning %s", shlex.join(launch.command))
-        await self._attempt.in_backend(self.door.backend.launch, launch)
-        return self.ip, self.port
+        seen = await self.in_backend(self.door.backend.launch, launch)
+        return self.ip, self.port, seen
 
 
 def person_environment(own: Path, person: str) -> dict[str, str]:

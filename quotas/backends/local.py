@@ -93,6 +93,7 @@ class LocalBackend:
             record.mkdir(parents=True, exist_ok=True)
             if not (record / "started").exists():
                 self._wait_for_start(record, self._spawn(launch, variables))
+                return self._just_started(launch.run_id)
         except OSError as error:
             raise BackendAway(f"local: cannot start a process: {error}") from error
         seen = self.inspect(launch.run_id)
@@ -206,6 +207,16 @@ class LocalBackend:
                         owner[child.pid] = run_id
                         processes.append(child)
         return {run_id: living for run_id, all_of in found.items() if (living := list(filter(_lives, all_of)))}
+
+    def _just_started(self, run_id: str) -> Seen:
+        """Return the run whose keeper has begun this moment: it lives unless it has written its end already.
+
+        The system's processes are not asked: with many of them that costs more than the start.
+        """
+        record = self._record(run_id)
+        if (record / "exit").exists():
+            return self._seen(run_id, [])
+        return Seen(run_id, True, str(record), _instant(record / "started"))
 
     def _seen(self, run_id: str, processes: Sequence[psutil.Process]) -> Seen:
         """Put the record and the living processes together; the record of an end wins over what is left in the back."""

@@ -6,6 +6,7 @@ import os
 import signal
 from typing import Any
 
+from quotas.domain.launch import Seen
 from spawners.gate import Gate
 
 MOMENTS = ("before launch", "after launch", "before save", "before stop", "after stop")
@@ -22,13 +23,13 @@ def killed_at(moment: str, server: type[Gate]) -> type[Gate]:
         raise ValueError(f"no moment {moment!r}")
 
     class Killed(server):  # type: ignore[valid-type, misc]
-        async def launch(self, launch: Any) -> tuple[str, int]:
+        async def launch(self, launch: Any) -> tuple[str, int, Seen]:
             if moment == "before launch":
                 now()
-            address: tuple[str, int] = await super().launch(launch)
+            launched: tuple[str, int, Seen] = await super().launch(launch)
             if moment == "after launch":
                 now()
-            return address
+            return launched
 
         async def start(self) -> tuple[str, int]:
             address: tuple[str, int] = await super().start()
