@@ -6,7 +6,7 @@ Revision 0001, the first. It is frozen once released: a later change is a later 
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy.schema import CheckConstraint, Column, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.schema import CheckConstraint, Column, ForeignKey, Index, SchemaItem, UniqueConstraint
 from sqlalchemy.sql import text
 from sqlalchemy.types import BigInteger, Integer, String, Text
 
@@ -39,6 +39,10 @@ def downgrade() -> None:
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
     return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
+def _by_key(name: str, *parts: SchemaItem) -> None:
+    op.create_table(name, *parts, sqlite_with_rowid=False)
 
 
 def _create_people() -> None:
@@ -94,14 +98,13 @@ def _create_projects() -> None:
         Column("ended_at", BigInteger),
         CheckConstraint("requested_gflops > 0", name="requested_positive"),
     )
-    op.create_table(
+    _by_key(
         "memberships",
         Column("project_id", Integer, ForeignKey("projects.id"), primary_key=True),
         Column("person_id", Integer, ForeignKey("persons.id"), primary_key=True),
         Column("role", String(20), nullable=False),
         Column("added_at", BigInteger, nullable=False),
         Index("ix_memberships_person_id", "person_id"),
-        sqlite_with_rowid=False,
     )
 
 
@@ -184,11 +187,10 @@ def _create_catalogue() -> None:
         Column("position", Integer, nullable=False),
         CheckConstraint("(device_model IS NULL) = (device_count = 0)", name="device_with_count"),
     )
-    op.create_table(
+    _by_key(
         "project_profiles",
         Column("project_id", Integer, ForeignKey("projects.id"), primary_key=True),
         Column("profile_id", Integer, ForeignKey("profiles.id"), primary_key=True),
-        sqlite_with_rowid=False,
     )
 
 
@@ -202,7 +204,7 @@ def _create_rates_and_pools() -> None:
         Column("published_by", String(63), nullable=False),
         UniqueConstraint("effective_from"),
     )
-    op.create_table(
+    _by_key(
         "rates",
         Column("version", Integer, ForeignKey("rate_cards.version"), primary_key=True),
         Column("profile_id", Integer, ForeignKey("profiles.id"), primary_key=True),
@@ -211,7 +213,6 @@ def _create_rates_and_pools() -> None:
         Column("reason", Text, nullable=False),
         Column("approver", String(63)),
         CheckConstraint("gflops > 0", name="gflops_positive"),
-        sqlite_with_rowid=False,
     )
     op.create_table(
         "pools",
@@ -221,7 +222,7 @@ def _create_rates_and_pools() -> None:
         Column("name_en", String(200), nullable=False),
         Column("simulated", Integer, nullable=False),
     )
-    op.create_table(
+    _by_key(
         "capacity_phases",
         Column("pool_id", Integer, ForeignKey("pools.id"), primary_key=True),
         Column("device_model", String(40), ForeignKey("device_models.code"), primary_key=True),
@@ -230,20 +231,18 @@ def _create_rates_and_pools() -> None:
         Column("powered", Integer, nullable=False),
         Column("healthy", Integer, nullable=False),
         CheckConstraint("0 <= healthy AND healthy <= powered AND powered <= installed", name="sizes_in_order"),
-        sqlite_with_rowid=False,
     )
-    op.create_table(
+    _by_key(
         "pool_devices",
         Column("device_model", String(40), ForeignKey("device_models.code"), primary_key=True),
         Column("pool_id", Integer, ForeignKey("pools.id"), primary_key=True),
         Column("in_use", Integer, nullable=False, server_default=text("0")),
         CheckConstraint("in_use >= 0", name="in_use_not_negative"),
-        sqlite_with_rowid=False,
     )
 
 
 def _create_runs() -> None:
-    op.create_table(
+    _by_key(
         "runs",
         Column("id", String(36), primary_key=True),
         Column("kind", String(10), nullable=False),
@@ -267,9 +266,8 @@ def _create_runs() -> None:
             where="kind = 'notebook' AND state <> 'settled'",
             unique=True,
         ),
-        sqlite_with_rowid=False,
     )
-    op.create_table(
+    _by_key(
         "holds",
         Column("run_id", String(36), ForeignKey("runs.id"), primary_key=True),
         Column("allocation_id", Integer, ForeignKey("allocations.id"), nullable=False),
@@ -287,7 +285,6 @@ def _create_runs() -> None:
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("gflops > 0", name="gflops_positive"),
         _partial("ix_holds_open", "allocation_id", where="state = 'open'"),
-        sqlite_with_rowid=False,
     )
 
 
@@ -318,7 +315,7 @@ def _create_ledger() -> None:
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("debit_account_id <> credit_account_id", name="two_accounts"),
     )
-    op.create_table(
+    _by_key(
         "charges",
         Column("run_id", String(36), ForeignKey("runs.id"), primary_key=True),
         Column("allocation_id", Integer, ForeignKey("allocations.id"), nullable=False, index=True),
@@ -330,7 +327,6 @@ def _create_ledger() -> None:
         Column("settled_at", BigInteger, nullable=False),
         CheckConstraint("amount = gflops * seconds", name="amount_is_rate_by_time"),
         CheckConstraint("overrun_amount >= 0 AND overrun_amount <= amount", name="overrun_within"),
-        sqlite_with_rowid=False,
     )
 
 
