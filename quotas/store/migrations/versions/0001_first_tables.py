@@ -20,15 +20,10 @@ APPEND_ONLY = ("transfers", "charges", "rates", "rate_cards", "audit_events")
 
 def upgrade() -> None:
     """Every table of the first release exists."""
-    _create_people()
-    _create_projects()
-    _create_awards()
-    _create_catalogue()
-    _create_rates_and_pools()
-    _create_runs()
-    _create_ledger()
-    _create_notebooks()
-    _create_events()
+    for create in (_create_people, _create_projects, _create_awards, _create_catalogue, _create_rates_and_pools):
+        create()
+    for create in (_create_runs, _create_ledger, _create_notebooks, _create_events):
+        create()
     keep_append_only(*APPEND_ONLY)
 
 
