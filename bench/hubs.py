@@ -83,6 +83,10 @@ class Class:
         """How many servers are ready."""
         return sum(server["ready"] for server in self._servers())
 
+    def pending(self) -> int:
+        """How many servers are being started or stopped."""
+        return sum(server["pending"] is not None for server in self._servers())
+
     def _servers(self) -> list[dict[str, Any]]:
         headers = {"Authorization": f"token {self.token}"}
         query = {"state": "active", "limit": "200"}
