@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +21,8 @@ from quotas.store.database import Database, DatabaseAway, Row
 log = logging.getLogger("mudeung.reconciliation")
 
 STOP_GRACE_SECONDS = 10
+STOPS_AT_ONCE = 16
+"""A class whose project has ended is stopped together: one at a time, the last would go on for many minutes."""
 SUSPECT_SECONDS = 15
 """How long a running server must be unknown to the hub, over at least two ticks, before it is called a stray."""
 
@@ -32,6 +35,15 @@ class HubDoor(Protocol):
 
     def forget_server(self, person: str, project: str) -> bool:
         """Ask the hub to clear its record of a server that was stopped; return whether it took the request."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A run that is to be stopped and charged, and as what it is then counted."""
+
+    row: Row
+    outcome: Outcome
+    counted_as: str
 
 
 @dataclass
@@ -62,12 +74,18 @@ class Reconciler:
             open_rows = runs_store.open_runs(transaction)
             doors = {name: runs_store.door(transaction, name) for name in ("hub", "batch")}
         current = {name: door.instance if door else None for name, door in doors.items()}
+        endings: list[Ending] = []
         for row in open_rows:
             try:
-                done[self._one(row, listed, known, current, now)] += 1
+                todo = self._one(row, listed, known, current, now)
             except BackendAway as away:
                 log.warning("run %s: the backend is away: %s", row.id, away)
-                done["away"] += 1
+                todo = "away"
+            if isinstance(todo, Ending):
+                endings.append(todo)
+            else:
+                done[todo] += 1
+        done.update(self._end_all(endings, now))
         if listed is not None:
             done.update(self._not_held(listed, {row.id for row in open_rows}, now))
         self.suspects = {run: since for run, since in self.suspects.items() if run in {row.id for row in open_rows}}
@@ -81,7 +99,7 @@ class Reconciler:
         known: frozenset[str] | None,
         current: dict[str, str | None],
         now: int,
-    ) -> str:
+    ) -> str | Ending:
         if listed is None:
             return self._extend(row, now)
         seen = listed.get(row.id)
@@ -101,13 +119,13 @@ class Reconciler:
             self.suspects.pop(row.id, None)
         return self._carry_out(todo, row, now)
 
-    def _carry_out(self, todo: Action, row: Row, now: int) -> str:
+    def _carry_out(self, todo: Action, row: Row, now: int) -> str | Ending:
         if todo is Action.EXTEND:
             admission.seen(self.database, row.id, now)
             return self._extend(row, now)
         if todo is Action.STOP_STRAY:
-            self._end(row, Outcome.STRAY, now)
-        elif todo in {Action.SETTLE, Action.VOID}:
+            return Ending(row, Outcome.STRAY, todo.value)
+        if todo in {Action.SETTLE, Action.VOID}:
             # The listing is older than the ledger's row: ask again about this one run before concluding.
             fresh = self.backend.inspect(row.id)
             if fresh is not None and fresh.running:
@@ -116,19 +134,31 @@ class Reconciler:
             self._settle(row, fresh, outcome, now)
         return todo.value
 
-    def _extend(self, row: Row, now: int) -> str:
+    def _extend(self, row: Row, now: int) -> str | Ending:
         extension = admission.extend(self.database, row.id, now, self.windows)
         if extension.standing is Standing.ENDING and extension.stop_at is not None and extension.stop_at <= now:
-            self._end(row, Outcome.REVOKED if extension.limit is Limit.RIGHTS else Outcome.LIMIT, now)
-            return "stopped"
+            return Ending(row, Outcome.REVOKED if extension.limit is Limit.RIGHTS else Outcome.LIMIT, "stopped")
         return "warned" if extension.warned_now else extension.standing.value
 
-    def _end(self, row: Row, outcome: Outcome, now: int) -> None:
+    def _end_all(self, endings: list[Ending], now: int) -> Counter[str]:
+        """Every one of them has ended, many at the same time, after all the others were extended."""
+        if not endings:
+            return Counter()
+        with ThreadPoolExecutor(min(STOPS_AT_ONCE, len(endings)), "stop") as threads:
+            return Counter(threads.map(lambda ending: self._end(ending, now), endings))
+
+    def _end(self, ending: Ending, now: int) -> str:
         """Stop the run in its backend, charge it with the true reason, then have the hub clear its record."""
-        self.backend.stop(row.id, STOP_GRACE_SECONDS)
-        self._settle(row, self.backend.inspect(row.id), outcome, now)
+        row = ending.row
+        try:
+            self.backend.stop(row.id, STOP_GRACE_SECONDS)
+            self._settle(row, self.backend.inspect(row.id), ending.outcome, now)
+        except BackendAway as away:
+            log.warning("run %s: the backend is away: %s", row.id, away)
+            return "away"
         if row.kind == RunKind.NOTEBOOK.value:
             self.hub.forget_server(row.person, row.project)
+        return ending.counted_as
 
     def _settle(self, row: Row, seen: Seen | None, outcome: Outcome, now: int) -> None:
         ended = (

@@ -18,7 +18,7 @@ from quotas.domain.launch import RUN_VARIABLE, Launch, Seen
 from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind, Windows, new_run_id
 from quotas.services import admission, check, doors, projects
-from quotas.services.reconciliation import SUSPECT_SECONDS, Reconciler
+from quotas.services.reconciliation import STOP_GRACE_SECONDS, SUSPECT_SECONDS, Reconciler
 from quotas.store import runs as runs_store
 from tests.centre import Centre
 
@@ -267,3 +267,22 @@ def test_a_batch_run_is_stopped_at_its_time_limit_and_left_to_its_door(world: Wo
     assert world.row(run_id).outcome == "limit"
     assert world.backend.inspect(run_id) is not None, "its log and record are the batch runner's to collect"
     assert world.door.forgotten == []
+
+
+def test_many_that_do_not_listen_are_stopped_together(world: World) -> None:
+    """One at a time, each would keep the others for the whole of its grace."""
+    deaf = ("sh", "-c", "trap '' TERM; touch heard-$MUDEUNG_RUN; while :; do sleep 0.2; done")
+    runs = [world.hold(kind=RunKind.BATCH, seconds=600) for _ in range(6)]
+    for run_id in runs:
+        world.launch(run_id, *deaf)
+        admission.started(world.centre.database, run_id, world.now)
+    deadline = time.monotonic() + 20
+    while not all((world.folder / f"heard-{run_id}").exists() for run_id in runs):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    projects.end(world.centre.database, world.centre.project, actor="operator", now=world.now)
+    began = time.monotonic()
+    assert world.tick() == {"stopped": 6}
+    assert STOP_GRACE_SECONDS <= time.monotonic() - began < 3 * STOP_GRACE_SECONDS
+    assert [world.alive(run_id) for run_id in runs] == [[]] * 6
+    assert {world.row(run_id).outcome for run_id in runs} == {"revoked"}
