@@ -116,7 +116,7 @@ class Browser:
 
     def cookies_for(self, path: str) -> str:
         """Return the Cookie header that a browser would send to this path."""
-        return self.client.build_request("GET", path).headers.get("Cookie", "")
+        return str(self.client.build_request("GET", path).headers.get("Cookie", ""))
 
 
 def _page(answer: httpx.Response) -> Page:

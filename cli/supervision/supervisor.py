@@ -71,7 +71,11 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(CALL_SECONDS)
-        self.sock.connect(self.path)
+        try:
+            self.sock.connect(self.path)
+        except OSError:
+            self.close()
+            raise
 
 
 class _Transport(xmlrpc.client.Transport):
@@ -79,8 +83,10 @@ class _Transport(xmlrpc.client.Transport):
         super().__init__()
         self.path = path
 
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002 - a socket has no host
-        return _Connection(self.path)
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        connection = _Connection(self.path)
+        self._connection = host, connection  # which `close` closes
+        return connection
 
 
 class Supervisor:
@@ -120,7 +126,7 @@ class Supervisor:
     def answers(self) -> bool:
         """Return whether supervisord takes calls."""
         try:
-            return self._proxy().getState()["statename"] == "RUNNING"
+            return str(self._call("getState")["statename"]) == "RUNNING"
         except FAULTS:
             return False
 
@@ -130,7 +136,7 @@ class Supervisor:
     def states(self) -> dict[str, State]:
         """Return every program's state by name. Raises SupervisorGone."""
         try:
-            found = self._proxy().getAllProcessInfo()
+            found = self._call("getAllProcessInfo")
         except FAULTS as error:
             raise SupervisorGone(str(error)) from error
         return {
@@ -139,9 +145,11 @@ class Supervisor:
         }
 
     def start(self, name: str) -> None:
-        """The program that was given up is tried again."""
+        """The program that was given up is tried again; what cannot be started now stays as it is."""
         try:
-            self._proxy().startProcess(name, False)
+            self._call("startProcess", name, False)
+        except xmlrpc.client.Fault:
+            return
         except FAULTS as error:
             raise SupervisorGone(str(error)) from error
 
@@ -149,7 +157,7 @@ class Supervisor:
         """The programs were told to end, all at once; what has ended already stays so."""
         for name in names:
             try:
-                self._proxy().stopProcess(name, False)
+                self._call("stopProcess", name, False)
             except xmlrpc.client.Fault:
                 continue
             except FAULTS as error:
@@ -159,7 +167,7 @@ class Supervisor:
         """The programs were sent SIGKILL."""
         for name in names:
             try:
-                self._proxy().signalProcess(name, "KILL")
+                self._call("signalProcess", name, "KILL")
             except FAULTS:
                 continue
 
@@ -175,8 +183,9 @@ class Supervisor:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def _proxy(self) -> Any:
-        return xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(self.socket)).supervisor
+    def _call(self, method: str, *arguments: object) -> Any:
+        with xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(self.socket)) as server:
+            return getattr(server.supervisor, method)(*arguments)
 
 
 def configure(listed: tuple[Program, ...], socket_path: str) -> str:

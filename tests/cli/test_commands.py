@@ -54,7 +54,8 @@ def test_help_says_what_a_command_does_and_gives_an_example(invoke: Invoke, word
 
 
 def test_every_promised_command_is_there() -> None:
-    promised = """up, demo, status, migrate, projects list, projects show, projects apply, projects approve, projects reject,
+    promised = """up, demo, status, migrate,
+        projects list, projects show, projects apply, projects approve, projects reject,
         projects end, projects members add, projects members remove, projects members list, projects profiles offer,
         projects profiles withdraw, people list, people add, people password, profiles list, profiles show,
         profiles add, explain, ledger, schedules list, schedules add, schedules pause, schedules resume,
