@@ -23,24 +23,25 @@ TIMEOUT_SECONDS = 3600
 
 MEASUREMENTS: dict[str, tuple[list[str], str]] = {
     "decision": (
-        [],
+        ["decision"],
         "a durable admission decision ÷ one fsync'd one-row SQLite transaction, and its growth with projects",
     ),
-    "spawn_rate": ([], "plain JupyterHub's time for ready servers ÷ ours, same spawner, light and real servers"),
-    "image_start": ([], "the notebook image's time to its first answer ÷ a plain image's"),
-    "batch_run": ([], "a scheduled run's wall time ÷ plain papermill's on the same notebook"),
+    "spawn_rate": (["spawn_rate"], "plain JupyterHub's ready servers ÷ ours, the same light servers"),
+    "spawn_rate_real": (["spawn_rate", "--real", "--pairs", "7", "--servers", "4"], "the same with real JupyterLab"),
+    "image_start": (["image_start"], "the notebook image's time to its first answer ÷ a plain image's"),
+    "batch_run": (["batch_run"], "a scheduled run's wall time ÷ plain papermill's on the same notebook"),
     "class_of_60": (
-        [],
+        ["class_of_60"],
         "a class of 60 at once: our time to half and to all ready ÷ plain JupyterHub's with long timeouts",
     ),
 }
-"""Module of `bench` → (its arguments, what it measures)."""
+"""Name → (module of `bench` and its arguments, what it measures)."""
 
 
 def measure(name: str) -> list[dict[str, Any]]:
     """Return the results that the measurement printed; raise RuntimeError when it printed none."""
-    arguments, _ = MEASUREMENTS[name]
-    command = [sys.executable, "-m", f"bench.{name}", *arguments]
+    (module, *arguments), _ = MEASUREMENTS[name]
+    command = [sys.executable, "-m", f"bench.{module}", *arguments]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_SECONDS, check=False)
     results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"name"')]
     if not results:
@@ -72,9 +73,9 @@ def page(measured: dict[str, list[dict[str, Any]]], when: str) -> str:
         "",
     ]
     for name, results in measured.items():
-        arguments, what = MEASUREMENTS[name]
+        (module, *arguments), what = MEASUREMENTS[name]
         parts += [f"## {name}", "", f"{what[0].upper()}{what[1:]}.", ""]
-        parts += [f"`{' '.join(['.venv/bin/python -m', f'bench.{name}', *arguments])}`", "", table(results), ""]
+        parts += [f"`{' '.join(['.venv/bin/python -m', f'bench.{module}', *arguments])}`", "", table(results), ""]
         for one in results:
             parts += [
                 f"- {one['name']}: `{json.dumps(one['detail'], ensure_ascii=False)}`" for _ in [0] if one["detail"]
