@@ -26,7 +26,10 @@ MEASUREMENTS: dict[str, tuple[list[str], str]] = {
         ["decision"],
         "a durable admission decision ÷ one fsync'd one-row SQLite transaction, and its growth with projects",
     ),
-    "spawn_rate": (["spawn_rate"], "plain JupyterHub's ready servers ÷ ours, the same light servers"),
+    "spawn_rate": (
+        ["spawn_rate"],
+        "ready servers a minute through our gate ÷ plain JupyterHub's, the same light servers",
+    ),
     "spawn_rate_real": (["spawn_rate", "--real", "--pairs", "7", "--servers", "4"], "the same with real JupyterLab"),
     "image_start": (["image_start"], "the notebook image's time to its first answer ÷ a plain image's"),
     "batch_run": (["batch_run"], "a scheduled run's wall time ÷ plain papermill's on the same notebook"),
@@ -36,6 +39,9 @@ MEASUREMENTS: dict[str, tuple[list[str], str]] = {
     ),
 }
 """Name → (module of `bench` and its arguments, what it measures)."""
+
+
+SIDE = {"lower": "≤", "higher": "≥"}
 
 
 def measure(name: str) -> list[dict[str, Any]]:
@@ -53,7 +59,7 @@ def table(results: list[dict[str, Any]]) -> str:
     """Return the results as a Markdown table."""
     rows = ["| figure | ratio | 95 % interval | target | met |", "|---|---:|---|---:|---|"]
     rows += [
-        f"| {one['name']} | {one['ratio']:.3f} | {one['low']:.3f} to {one['high']:.3f} | ≤ {one['target']:g} "
+        f"| {one['name']} | {one['ratio']:.3f} | {one['low']:.3f} to {one['high']:.3f} | {SIDE[one['better']]} {one['target']:g} "
         f"| {'yes' if one['met'] else 'no'} |"
         for one in results
     ]

@@ -9,7 +9,7 @@ import json
 import random
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 RESAMPLES = 10_000
@@ -36,6 +36,7 @@ class Result:
     high: float
     target: float
     met: bool
+    better: str = "lower"
     detail: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -85,7 +86,7 @@ def at_most(name: str, ratio: Ratio, target: float, detail: dict[str, Any] | Non
 
 def at_least(name: str, ratio: Ratio, target: float, detail: dict[str, Any] | None = None) -> Result:
     """The ratio has become a result, met when its median is at least `target`: for measures of which more is better."""
-    return _result(name, ratio, target, ratio.median >= target, detail)
+    return replace(_result(name, ratio, target, ratio.median >= target, detail), better="higher")
 
 
 def _result(name: str, ratio: Ratio, target: float, met: bool, detail: dict[str, Any] | None) -> Result:
