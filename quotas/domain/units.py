@@ -30,6 +30,9 @@ DAY_SECONDS = 86_400
 LARGEST = 2**63 - 1
 """The largest amount that the store can hold; anything above is refused, never wrapped."""
 
+FIRST_YEAR, LAST_YEAR = 1971, 9998
+"""Years that can be typed: in any zone an instant of theirs is after 1970 and can be shown."""
+
 CALENDAR = ZoneInfo("Asia/Seoul")
 """The zone of calendar rules: a day of an award starts at 00:00 there."""
 
@@ -55,9 +58,11 @@ def amount(field: str, value: object) -> int:
     Raises InvalidValue for a bool, a non-integer, zero, a negative number or one above 2**63 - 1.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidValue(field, f"must be a whole number, not {value!r}", f"정수여야 합니다 (입력: {value!r})")
+        shown = f"{value!r:.60}"
+        raise InvalidValue(field, f"must be a whole number, not {shown}", f"정수여야 합니다 (입력: {shown})")
     if value <= 0:
-        raise InvalidValue(field, f"must be above zero, not {value}", f"0보다 커야 합니다 (입력: {value})")
+        number = max(value, -LARGEST)
+        raise InvalidValue(field, f"must be above zero, not {number}", f"0보다 커야 합니다 (입력: {number})")
     if value > LARGEST:
         raise InvalidValue(field, f"must be at most {LARGEST}", f"{LARGEST} 이하여야 합니다")
     return value
@@ -93,11 +98,13 @@ def parse_instant(field: str, text: str, *, zone: ZoneInfo = CALENDAR) -> int:
         else:
             moment = datetime.fromisoformat(text)
             moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+        if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+            raise ValueError("no year of ours")
     except ValueError:
         raise InvalidValue(
             field,
-            f"{text!r} is not a date; write 2026-12-31 or 2026-12-31T09:00+09:00",
-            f"{text!r}은(는) 날짜가 아닙니다. 2026-12-31 또는 2026-12-31T09:00+09:00처럼 쓰세요",
+            f"{text!r:.60} is not a date; write 2026-12-31 or 2026-12-31T09:00+09:00",
+            f"{text!r:.60}은(는) 날짜가 아닙니다. 2026-12-31 또는 2026-12-31T09:00+09:00처럼 쓰세요",
         ) from None
     return int(moment.timestamp())
 

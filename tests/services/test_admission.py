@@ -142,7 +142,17 @@ class TestReserve:
         assert isinstance(decision, Refused)
         assert (decision.numbers["healthy"], decision.numbers["needed"]) == (1, 2)
 
-    @pytest.mark.parametrize("name", ["\ud800", "a\x00b", "가" * 100, "x" * 1_000_000, "'; DROP TABLE runs; --", ""])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param("\ud800", id="surrogate"),
+            "a\x00b",
+            pytest.param("가" * 100, id="hangul"),
+            pytest.param("x" * 1_000_000, id="long"),
+            "'; DROP TABLE runs; --",
+            "",
+        ],
+    )
     @pytest.mark.parametrize("field", ["person", "project", "profile"])
     def test_a_name_that_no_table_can_hold_is_unknown(self, centre: Centre, field: str, name: str) -> None:
         centre.award("vision", BUDGET)
