@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,3 +110,28 @@ def test_a_container_that_is_killed_is_no_cancellation(contained: tuple[Platform
     scheduler.run_once()
     found = platform.only(schedule)
     assert (found.state, found.exit_code) == (ExecutionState.LOST, 137)
+
+
+def test_a_container_that_is_told_to_stop_keeps_what_it_had_printed(contained: tuple[Platform, Scheduler]) -> None:
+    """An init passes the signal on; papermill as the first process would not hear it, or lose the cell's output."""
+    platform, scheduler = contained
+    schedule = platform.due(
+        platform.notebook("slow.ipynb", "import time\nprint('half', 'way', flush=True)\ntime.sleep(600)", "never")
+    )
+    scheduler.boot()
+    scheduler.look()
+    run_id = platform.only(schedule).run_id
+    for _ in range(300):
+        if "half way" in scheduler.backend.log(run_id, 1000):
+            break
+        scheduler.stopping.wait(0.1)
+    began = time.monotonic()
+    scheduler.backend.stop(run_id, 30)
+    assert time.monotonic() - began < 15
+    scheduler.run_once()
+    found = platform.only(schedule)
+    assert (found.state, found.exit_code) == (ExecutionState.CANCELLED, 143)
+    cells = [cell for cell in platform.output(found).cells if cell.cell_type == "code"]
+    assert "half way" in str(cells[0].outputs)
+    assert [cell.metadata.papermill.status for cell in cells] == ["failed", "skipped"]
+    assert platform.run(found).charge
