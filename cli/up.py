@@ -44,6 +44,8 @@ LAUNCHES, LAUNCH_SECONDS = 3, 600.0
 """How often supervisord may end in so long a time before all is ended."""
 CALL_SECONDS = 5.0
 SUPERVISOR_SECONDS = 30.0
+AGAIN_SECONDS = 0.5
+"""One Ctrl-C can arrive twice, from the terminal and from a program around this one; sooner is no second one."""
 TAIL_LINES = 15
 
 
@@ -93,9 +95,15 @@ class Stop:
 
     requested: threading.Event = field(default_factory=threading.Event)
     hastened: threading.Event = field(default_factory=threading.Event)
+    asked_at: float = 0.0
 
     def ask(self, _number: int, _frame: FrameType | None) -> None:
-        (self.hastened if self.requested.is_set() else self.requested).set()
+        now = time.monotonic()
+        if not self.requested.is_set():
+            self.asked_at = now
+            self.requested.set()
+        elif now - self.asked_at > AGAIN_SECONDS:
+            self.hastened.set()
 
 
 @contextmanager

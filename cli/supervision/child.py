@@ -15,6 +15,7 @@ from pathlib import Path
 
 FILE_NAME = "programs.json"
 MARK = "MUDEUNG_PROGRAM"
+"""The environment variable that marks a process of the platform by its program, as opposed to one of its users."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -24,7 +25,7 @@ def main(name: str) -> None:
     program = json.loads(file.read_text())[name]
     end_with_parent()
     command = [str(word) for word in program["command"]]
-    os.execvpe(command[0], command, {**os.environ, **program["environment"], MARK: name})  # noqa: S606 - no shell is wanted
+    os.execvpe(command[0], command, {**os.environ, **program["environment"]})  # noqa: S606 - no shell is wanted
 
 
 def end_with_parent() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.supervision import child, programs
+from cli.supervision.child import MARK
 from cli.supervision.programs import Program
 from quotas.home import Home
 
@@ -113,7 +114,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=programs.environment(self.home, overrides),
+                env=programs.environment(self.home, overrides) | {MARK: own.name},
                 cwd=self.home.hub,
                 start_new_session=True,
             )
@@ -222,6 +223,7 @@ def _section(place: int, program: Program) -> list[str]:
         "",
         f"[program:{program.name}]",
         f'command = "%(ENV_MUDEUNG_PYTHON)s" -m cli.supervision.child {program.name}',
+        f'environment = {MARK}="{program.name}"',
         f"priority = {place + 1}",
         "autostart = true",
         "autorestart = true",

@@ -235,14 +235,24 @@ def test_after_it_was_killed_nothing_of_it_survives_and_the_next_start_goes_on(
     assert (platform.home / "accounts.txt").read_text() == accounts
 
 
-def test_ctrl_c_during_the_start_ends_it_cleanly(platform: OwnPlatform) -> None:
-    platform.process = None
-    start = OwnPlatform("local", "en", platform.home)
-    process = start.launch()
+def test_sigterm_during_the_start_and_ctrl_c_after_it_end_it_cleanly(platform: OwnPlatform) -> None:
+    process = OwnPlatform("local", "en", platform.home).launch()
     wait_until(lambda: "hub" in pids(platform), "the hub's process", 30)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     assert everything_of(platform.home) == []
+
+
+def test_only_a_later_signal_is_a_second_one() -> None:
+    stop = Stop()
+    for _ in range(2):
+        stop.ask(signal.SIGINT, None)
+    assert (stop.requested.is_set(), stop.hastened.is_set()) == (True, False)
+    stop.asked_at -= 1
+    stop.ask(signal.SIGINT, None)
+    assert stop.hastened.is_set()
 
 
 def test_a_hub_that_does_not_start_is_told_with_its_log_and_nothing_is_left(tmp_path: Path) -> None:
