@@ -59,8 +59,8 @@ def table(results: list[dict[str, Any]]) -> str:
     """Return the results as a Markdown table."""
     rows = ["| figure | ratio | 95 % interval | target | met |", "|---|---:|---|---:|---|"]
     rows += [
-        f"| {one['name']} | {one['ratio']:.3f} | {one['low']:.3f} to {one['high']:.3f} | {SIDE[one['better']]} {one['target']:g} "
-        f"| {'yes' if one['met'] else 'no'} |"
+        f"| {one['name']} | {one['ratio']:.3f} | {one['low']:.3f} to {one['high']:.3f} "
+        f"| {SIDE[one['better']]} {one['target']:g} | {'yes' if one['met'] else 'no'} |"
         for one in results
     ]
     return "\n".join(rows)
