@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
@@ -32,8 +29,6 @@ SOURCE_CHARACTERS = 2000
 TRACEBACK_LINES = 40
 QUEUED_MESSAGES = 100_000
 """How many messages of a kernel may wait to be read. Beyond, and ZeroMQ's own limit is 1,000, it drops the newest."""
-LONGEST_SOCKET_FOLDER = 80
-"""The system takes socket paths of up to about 107 bytes."""
 OUTPUT_OVERHEAD_BYTES = 64
 """What each output costs beside its text, so that a flood of single characters counts as well."""
 
@@ -157,29 +152,31 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         self.limits = limits
         self.record = manager.record
         self.failed_at: int | None = None
-        self.cell_began = False
+        self.came_up = self.cell_began = False
         self.interrupt_when_it_begins = False
         self.cell_bytes = self.notebook_bytes = 0
         self.noted = False
 
     def create_kernel_manager(self) -> Any:
-        """Talk to the kernel by sockets in a folder of its own: ports could be taken by a run that starts meanwhile."""
         manager = super().create_kernel_manager()
         manager.client_factory = PatientKernelClient
-        folder = Path(self.folder)
-        if manager.kernel_spec.language == "python" and len(os.fsencode(folder)) < LONGEST_SOCKET_FOLDER:
-            manager.transport, manager.ip = "ipc", str(folder / "kernel")
-            manager.connection_file = str(folder / "kernel.json")
         return manager
 
     def execute(self, **_: Any) -> Any:
-        self.reset_execution_trackers()
-        with tempfile.TemporaryDirectory(prefix="mudeung-kernel-", ignore_cleanup_errors=True) as self.folder:
+        try:
+            self._execute()
+        except RuntimeError:
+            if self.came_up:
+                raise
+            # As when another run took a port that was free when this one chose it: once more, with other ports.
+            self.km = self.kc = None
             self._execute()
         return self.nb
 
     def _execute(self) -> None:
+        self.reset_execution_trackers()
         with self.setup_kernel():
+            self.came_up = True
             # Asked before the cells: a kernel that they end could not answer, and papermill would wait for it.
             info = self.wait_for_reply(self.kc.kernel_info())
             self.nb.metadata["language_info"] = info["content"]["language_info"]

@@ -6,11 +6,9 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
-import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,10 @@ import pytest
 from quotas.backends import local
 from quotas.backends.local import LocalBackend
 from quotas.backends.port import Backend, BackendAway
-from quotas.domain.launch import RUN_VARIABLE, Launch
+from quotas.domain.launch import Launch
 from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind, new_run_id
+from tests.backends.processes import of_run, python, until
 
 PROFILE = Profile("cpu-small", "CPU 소형", "Small CPU", "image", 1000, 2**30, 2**30)
 
@@ -42,31 +41,6 @@ def backend(tmp_path: Path) -> Iterator[LocalBackend]:
 def launch_of(folder: Path, *command: str, **changes: Any) -> Launch:
     launch = Launch(new_run_id(), RunKind.BATCH, "kim", "vision", PROFILE, command, str(folder))
     return replace(launch, **changes)
-
-
-def python(source: str) -> tuple[str, ...]:
-    return (sys.executable, "-c", textwrap.dedent(source))
-
-
-def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
-    """Return the first true value of the condition; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError("it did not come to be in time")
-
-
-def of_run(run_id: str) -> list[psutil.Process]:
-    """All living processes with the run's variable, found without the backend."""
-    found = []
-    for pid in psutil.pids():
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(pid)
-            if process.environ().get(RUN_VARIABLE) == run_id and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
 
 
 def keeper_of(run_id: str) -> psutil.Process:

@@ -4,110 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-EXECUTE = ROOT / "batch" / "execute.py"
-EXAMPLE = ROOT / "examples" / "notebooks" / "train_digits.ipynb"
-
-
-def code(source: str, *tags: str) -> dict[str, Any]:
-    metadata = {"tags": list(tags)}
-    return {"cell_type": "code", "metadata": metadata, "source": source, "outputs": [], "execution_count": None}
-
-
-def markdown(source: str) -> dict[str, Any]:
-    return {"cell_type": "markdown", "metadata": {}, "source": source}
-
-
-@dataclass
-class Bench:
-    """A folder with a notebook, and the program to run on it."""
-
-    folder: Path
-    process: subprocess.Popen[str] | None = None
-
-    @property
-    def output(self) -> Path:
-        return self.folder / "out" / "output.ipynb"
-
-    @property
-    def part(self) -> Path:
-        return self.folder / "out" / "output.part.ipynb"
-
-    def write(self, *cells: dict[str, Any], name: str = "in.ipynb", kernel: str = "python3") -> None:
-        cells = tuple({**cell, "id": f"c{number}"} for number, cell in enumerate(cells))
-        metadata = {"kernelspec": {"name": kernel, "language": "python", "display_name": "x"}}
-        content = {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": cells}
-        (self.folder / name).write_text(json.dumps(content))
-
-    def start(self, *options: str, parameters: object = None, name: str = "in.ipynb", **popen: Any) -> None:
-        (self.folder / "parameters.json").write_text(json.dumps({} if parameters is None else parameters))
-        (self.folder / "out").mkdir(exist_ok=True)
-        words = [sys.executable, "-P", str(EXECUTE), "--input", name, "--output", "out/output.ipynb"]
-        words += ["--parameters", "parameters.json", "--record", "out/record.json", *options]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
-        self.process = subprocess.Popen(words, cwd=self.folder, **{**pipes, **popen})
-
-    def end(self, seconds: float = 40) -> tuple[int, str]:
-        """Return exit code and what was printed."""
-        assert self.process is not None
-        printed, _ = self.process.communicate(timeout=seconds)
-        return self.process.returncode, printed
-
-    def run(self, *options: str, **settings: Any) -> tuple[int, dict[str, Any], str]:
-        self.start(*options, **settings)
-        exit_code, printed = self.end()
-        return exit_code, self.record(), printed
-
-    def record(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / "out" / "record.json").read_text())
-        return found
-
-    def cells(self) -> list[dict[str, Any]]:
-        """The output's cells without papermill's marks of an error."""
-        cells = json.loads(self.output.read_text())["cells"]
-        return [each for each in cells if "papermill-error-cell-tag" not in each["metadata"].get("tags", [])]
-
-    def states(self) -> list[str]:
-        return [cell["metadata"]["papermill"]["status"] for cell in self.cells()]
-
-    def wait_for(self, text: str, seconds: float = 20) -> None:
-        """Return when the run has printed the text."""
-        assert self.process is not None
-        assert self.process.stdout is not None
-        deadline = time.monotonic() + seconds
-        for line in self.process.stdout:
-            if text in line:
-                return
-            assert time.monotonic() < deadline
-        raise AssertionError(f"it ended without {text!r}")
+from tests.batch.execution import EXAMPLE, EXECUTE, Bench, bench_in, code, markdown, text_of
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    process = made.process
-    if process is not None:
-        if process.poll() is None:
-            process.kill()
-        process.communicate(timeout=10)
-
-
-def text_of(cell: Mapping[str, Any]) -> str:
-    return "".join("".join(output.get("text", "")) for output in cell["outputs"])
+    with bench_in(tmp_path) as made:
+        yield made
 
 
 def test_the_example_with_other_parameters(bench: Bench) -> None:
@@ -287,6 +200,22 @@ def test_a_kernel_of_another_machine(bench: Bench) -> None:
     assert bench.run()[0] == 0
 
 
+def test_a_kernel_that_does_not_come_up_is_started_once_more(bench: Bench) -> None:
+    """As when the ports that were chosen for it are taken; one that never comes up is a kernel that died."""
+    spec = bench.folder / "kernels" / "shaky"
+    spec.mkdir(parents=True)
+    line = 'echo >> "$TRIED"; [ $(wc -l < "$TRIED") -gt "$FAILURES" ] && exec "$@"; exit 1'
+    argv = ["sh", "-c", line, "sh", sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "x", "language": "python"}))
+    bench.write(code("print('fine')"))
+    for failures, expected in ((1, (0, "succeeded")), (2, (138, "kernel_died"))):
+        tried = bench.folder / f"tried{failures}"
+        own = {"JUPYTER_PATH": str(bench.folder), "TRIED": str(tried), "FAILURES": str(failures)}
+        exit_code, record, printed = bench.run("--kernel", "shaky", env={**os.environ, **own})
+        assert (exit_code, record["state"]) == expected, printed
+        assert len(tried.read_text().splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     "parameters",
     [{"x=1;import os;print('INJECTED')#": 5}, {"import": 1}, {"": 1}, {"a\nprint('INJECTED')": 1}, [1], "text", 5],
@@ -330,129 +259,6 @@ def test_what_is_no_notebook(bench: Bench) -> None:
 def test_wrong_words(bench: Bench) -> None:
     bench.start("--nonsense")
     assert bench.end()[0] == 70
-
-
-@pytest.mark.parametrize("earlier", [True, False])
-def test_a_full_disk_keeps_the_earlier_output(bench: Bench, earlier: bool) -> None:
-    """Files of this run can grow to 200 kB only; its output needs 400."""
-    bench.write(code("print('x' * 400_000)"))
-    (bench.folder / "out").mkdir()
-    if earlier:
-        bench.output.write_text("an earlier result")
-
-    def small_files() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-
-    exit_code, record, printed = bench.run(preexec_fn=small_files)
-    assert (exit_code, record["state"]) == (70, "failed"), printed
-    assert "OSError" in record["message"]
-    assert record["executed"] == 1
-    assert bench.output.exists() is earlier
-    if earlier:
-        assert bench.output.read_text() == "an earlier result"
-    assert {path.name for path in bench.output.parent.iterdir()} <= {"output.ipynb", "record.json"}
-
-
-def test_room_is_made_by_the_side_file(bench: Bench) -> None:
-    """On a disk that holds the output once, and not beside its side file."""
-    if os.getuid() != 0:
-        pytest.skip("needs root to mount a small disk")
-    (bench.folder / "out").mkdir()
-    disk = ["mount", "-t", "tmpfs", "-o", "size=700k", "none", str(bench.folder / "out")]
-    if subprocess.run(disk, capture_output=True, check=False).returncode != 0:
-        pytest.skip("cannot mount here")
-    try:
-        (bench.part).write_text("x" * 400_000)
-        bench.write(code("print('x' * 400_000)"))
-        assert bench.run()[0] == 0
-        assert len(text_of(bench.cells()[0])) == 400_001
-        (bench.output.parent / "filler").write_text("x" * 200_000)
-        before = bench.output.read_text()
-        exit_code, _ = bench.run()[:2]
-        assert exit_code == 70
-        assert bench.output.read_text() == before
-    finally:
-        subprocess.run(["umount", str(bench.folder / "out")], check=True)
-
-
-def test_output_has_limits(bench: Bench) -> None:
-    """A cell's flood is cut with a note, the run goes on, and the notebook's limit holds for all cells together."""
-    bench.write(
-        code("print('x' * 5_000_000)"),
-        code("print('after')"),
-        code("for i in range(3000): print('한글', i)"),
-        code(
-            "from IPython.display import clear_output\nfor i in range(60): print('y' * 1000); clear_output(wait=i % 2)"
-        ),
-        code("from IPython.display import HTML, display; display(HTML('z' * 200_000)); print('gone')"),
-        code("print('w' * 60_000)"),
-        code("print('v' * 60_000)"),
-        code("1 / 0"),
-    )
-    limits = ("--cell-output-bytes", "100000", "--notebook-output-bytes", "250000")
-    exit_code, record, printed = bench.run(*limits)
-    assert (exit_code, record["failing_cell"]["ename"]) == (1, "ZeroDivisionError"), printed[-2000:]
-    assert record["truncated"] == [0, 4, 6]
-    cells = bench.cells()
-    assert text_of(cells[0]).startswith("x" * 90_000)
-    assert "0.0953674 MB" in text_of(cells[0])
-    assert len(text_of(cells[0])) < 101_000
-    assert text_of(cells[1]) == "after\n"
-    assert text_of(cells[2]).splitlines() == [f"한글 {number}" for number in range(3000)]
-    assert len(cells[2]["outputs"]) == 1
-    assert len(text_of(cells[3])) <= 1001
-    assert "zzz" not in json.dumps(cells[4])
-    assert "gone" not in text_of(cells[4])
-    assert len(text_of(cells[6])) < 60_000
-    assert cells[7]["outputs"][0]["ename"] == "ZeroDivisionError"
-    assert bench.output.stat().st_size < 400_000
-
-
-def test_a_flood_of_small_pieces_arrives_whole(bench: Bench) -> None:
-    bench.write(code("for i in range(5000): print(i % 10, end='', flush=True)"))
-    exit_code, _, printed = bench.run()
-    assert exit_code == 0, printed[-1000:]
-    assert text_of(bench.cells()[0]) == "0123456789" * 500
-    assert len(bench.cells()[0]["outputs"]) == 1
-
-
-def test_output_that_was_lost_on_the_way_is_told(bench: Bench) -> None:
-    """The kernel's numbering of its messages shows it; a thread of an earlier cell that prints on loses nothing."""
-    thread = """
-import threading, time
-def talk():
-    for i in range(40): print('thread', i, flush=True); time.sleep(0.02)
-threading.Thread(target=talk).start()
-"""
-    bench.write(
-        code(thread),
-        code("import time; time.sleep(0.5); print('quiet')"),
-        code("time.sleep(0.6); print('done')"),
-        code("for _ in range(3): get_ipython().kernel.session.msg('made and never sent')"),
-    )
-    exit_code, record, printed = bench.run()
-    assert (exit_code, record["lost_messages"]) == (0, 3), printed
-    assert "3 messages" in text_of(bench.cells()[3])
-    assert text_of(bench.cells()[2]).endswith("done\n")
-
-
-def test_displays_are_updated_in_their_place(bench: Bench) -> None:
-    """Also after the pieces of what was printed before them became one."""
-    bench.write(
-        code("from IPython.display import display\nprint('a', flush=True)\nprint('b', flush=True)"),
-        code(
-            "import time\nfor i in range(5): print(i, flush=True); time.sleep(0.02)\n"
-            "h = display('old', display_id=True)\nprint('end')"
-        ),
-        code("h.update('new')"),
-        code("h.update('x' * 200_000)"),
-    )
-    exit_code, _, printed = bench.run("--cell-output-bytes", "50000")
-    assert exit_code == 0, printed
-    cells = bench.cells()
-    assert [each["output_type"] for each in cells[1]["outputs"]] == ["stream", "display_data", "stream"]
-    assert cells[1]["outputs"][1]["data"]["text/plain"] == ["'new'"]
 
 
 def test_a_killed_runner_leaves_a_side_file_and_the_earlier_output(bench: Bench) -> None:
