@@ -15,7 +15,7 @@ from cli.demo.story import Differs, Step, Story
 from cli.tables import Column, Kind, show
 from quotas.domain.units import show_duration
 
-PROJECT, ENDED_PROJECT = "vision-drive", "lidar-maps"
+PROJECT, ENDED_PROJECT = "vision-drive", "harbor-watch"
 MEMBER, STRANGER = "member", "newcomer"
 PROFILE, FORBIDDEN = "cpu-small", "h100-x2"
 NOTEBOOK = "train_digits.ipynb"
@@ -29,7 +29,7 @@ SERVER = f"/user/{MEMBER}/{PROJECT}"
 PORTAL = "/services/portal/api"
 REFUSALS = {
     "profile": "vision-drive 과제는 h100-x2 프로필을 사용할 수 없습니다",
-    "ended": "lidar-maps 과제는 종료되었습니다",
+    "ended": "harbor-watch 과제의 배정은",
     "stranger": "newcomer is not a member of vision-drive",
 }
 """What each of them reads, in the language of their pages."""
@@ -175,6 +175,12 @@ def _check_charges(story: Story, platform: OwnPlatform, before: Balances, known:
             step.note(f"{row['kind']}: {show_duration(row['seconds'])}, {row['profile']}: {charge:,} GFLOPS·s")
 
 
+def _sentence(text: str, beginning: str) -> str:
+    """Return the sentence of `text` that begins so, as the person reads it."""
+    told = text[text.index(beginning) :]
+    return told.partition("다.")[0] + "다." if "다." in told[:200] else told.partition(".")[0] + "."
+
+
 def _refusals(story: Story, platform: OwnPlatform, member: Browser, stranger: Browser) -> None:
     spent = balances(platform)
 
@@ -182,7 +188,7 @@ def _refusals(story: Story, platform: OwnPlatform, member: Browser, stranger: Br
         with story.step(english, korean) as step:
             text = ask(step)
             step.expect(reason in text, reason, text[:1500])
-            step.note(reason)
+            step.note(_sentence(text, reason))
             step.expect(balances(platform) == spent, f"nothing held or charged: {spent}", balances(platform))
 
     refused(

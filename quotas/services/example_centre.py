@@ -215,6 +215,18 @@ PROJECTS: tuple[ProjectPlan, ...] = (
         sessions=(SessionPlan("pi", "h100", 300, 9, 480), SessionPlan("member", "h100-1g", 120, 14, 240)),
     ),
     ProjectPlan(
+        "harbor-watch",
+        "항만 영상 관제",
+        "Watching a harbour by camera",
+        "saebyeok",
+        "pi",
+        40_000,
+        -190,
+        -10,
+        members=(("member", _MEMBER),),
+        profiles=("cpu-small", "h100-1g"),
+    ),
+    ProjectPlan(
         "storm-forecast",
         "집중호우 단기 예측",
         "Forecasts of heavy rain for the next hours",

@@ -92,6 +92,7 @@ def test_there_is_a_project_in_each_phase_and_a_course(town: Database) -> None:
     assert phases["drug-screen"] is Phase.APPLIED
     assert phases["chat-companion"] is Phase.REJECTED
     assert phases["lidar-maps"] is Phase.ENDED
+    assert phases["harbor-watch"] is Phase.ENDED
     course = projects.show(town, "ml-basics", NOW)
     assert course is not None
     assert (course.kind, course.phase) == (ProjectKind.COURSE, Phase.ACTIVE)
@@ -164,6 +165,7 @@ def test_the_whole_class_can_start_at_once(town: Database) -> None:
         ("newcomer", "vision-drive", "cpu-small", Code.NOT_A_MEMBER),
         ("learner1", "vision-drive", "cpu-small", Code.NOT_A_MEMBER),
         ("member", "lidar-maps", "cpu-small", Code.PROJECT_ENDED),
+        ("member", "harbor-watch", "cpu-small", Code.AWARD_ENDED),
         ("pi", "storm-forecast", "cpu-small", Code.AWARD_NOT_STARTED),
         ("taeyang.choi", "drug-screen", "cpu-small", Code.PROJECT_NOT_APPROVED),
         ("taeyang.choi", "chat-companion", "cpu-small", Code.PROJECT_NOT_APPROVED),
