@@ -1,7 +1,8 @@
 """A process of its own that uses the engine: `python -m tests.services.worker URL WHAT NAME NOW [PEOPLE …]`.
 
-``ask`` asks for one server for each of the people and prints each answer's code; ``loop`` reserves and settles for
-ever and prints each run as soon as it was answered. Both wait for a line on their input before they begin.
+``ask`` asks for one server for each of the people and prints each answer's code; ``loop`` reserves and settles
+until it is refused and prints each run as soon as it was answered. Both wait for a line on their input before they
+begin.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def loop(database: Database, project: str, person: str, now: int) -> None:
     while True:
         answer, run_id = ask(database, project, person, now).split()
         print(answer, run_id, flush=True)
+        if answer != "admitted":
+            return
         admission.started(database, run_id, now)
         admission.extend(database, run_id, now + 1000, WINDOWS)
         admission.settle(database, run_id, admission.Ended(now, now + 1001, Outcome.STOPPED), now + 1001)
