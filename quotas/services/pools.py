@@ -15,7 +15,7 @@ from quotas.store import audit
 from quotas.store import pools as store
 from quotas.store import profiles as profiles_store
 from quotas.store import rates as rates_store
-from quotas.store.database import Conflict, Database
+from quotas.store.database import Conflict, Database, Transaction
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,14 @@ def add_phase(database: Database, pool: str, phase: CapacityPhase, *, actor: str
 def capacity(database: Database, now: int, precision: Precision | None = None) -> list[PoolView]:
     """Return the devices of every pool and model as of `now`; `precision` None is that of the rate card in force."""
     with database.read() as transaction:
-        card = rates_store.in_force(transaction, now)
-        precision = precision or (card.reference_precision if card else None)
-        models, facts = profiles_store.device_model_list(transaction), profiles_store.facts(transaction)
-        rows = store.capacity(transaction, now)
+        return views(transaction, now, precision)
+
+
+def views(transaction: Transaction, now: int, precision: Precision | None = None) -> list[PoolView]:
+    """Return the same, of a transaction's moment."""
+    card = rates_store.in_force(transaction, now)
+    precision = precision or (card.reference_precision if card else None)
+    models, facts = profiles_store.device_model_list(transaction), profiles_store.facts(transaction)
     peak = peaks(models, facts, precision) if precision else {}
     return [
         PoolView(
@@ -124,5 +128,5 @@ def capacity(database: Database, now: int, precision: Precision | None = None) -
             in_use=row.in_use,
             device_gflops=peak.get(row.device_model),
         )
-        for row in rows
+        for row in store.capacity(transaction, now)
     ]

@@ -6,20 +6,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from quotas.domain.devices import peaks
 from quotas.domain.ledger import AccountKind, TransferKind
 from quotas.domain.projects import Phase
 from quotas.domain.units import CALENDAR, moment, show_budget
-from quotas.services import project_views
+from quotas.services import pools, project_views
+from quotas.services.pools import PoolView
 from quotas.services.runs import Run, runs
 from quotas.store import ledger as ledger_store
-from quotas.store import pools as pools_store
-from quotas.store import profiles as profiles_store
-from quotas.store import rates as rates_store
 from quotas.store import reports as store
 from quotas.store.database import Database
 
-__all__ = ["Balance", "Entry", "PoolStatus", "Run", "Status", "balances", "journal", "ledger_rows", "runs", "status"]
+__all__ = ["Balance", "Entry", "Run", "Status", "balances", "journal", "ledger_rows", "runs", "status"]
 
 
 @dataclass(frozen=True)
@@ -55,23 +52,6 @@ class Balance:
 
 
 @dataclass(frozen=True)
-class PoolStatus:
-    """One model of one pool in its phase of now; `gflops_each` is 0 for a device without a sourced peak."""
-
-    pool: str
-    name_ko: str
-    name_en: str
-    simulated: bool
-    device_model: str
-    device_name: str
-    installed: int
-    powered: int
-    healthy: int
-    in_use: int
-    gflops_each: int
-
-
-@dataclass(frozen=True)
 class Status:
     """How the centre stands: awards that run now against what is healthy, both GFLOPS at the rate card's precision."""
 
@@ -81,7 +61,7 @@ class Status:
     healthy_gflops: int
     in_use_gflops: int
     open_runs: int
-    pools: tuple[PoolStatus, ...]
+    pools: tuple[PoolView, ...]
 
 
 def journal(database: Database, project: str | None = None) -> list[Entry]:
@@ -147,32 +127,14 @@ def balances(database: Database) -> list[Balance]:
 def status(database: Database, now: int) -> Status:
     """Return how the centre stands at `now`. Before the first rate card no device counts."""
     with database.read() as transaction:
-        card = rates_store.in_force(transaction, now)
-        models, facts = profiles_store.device_model_list(transaction), profiles_store.facts(transaction)
-        each = {} if card is None else peaks(models, facts, card.reference_precision)
-        pools = tuple(
-            PoolStatus(
-                pool=row.code,
-                name_ko=row.name_ko,
-                name_en=row.name_en,
-                simulated=bool(row.simulated),
-                device_model=row.device_model,
-                device_name=row.device_name,
-                installed=row.installed,
-                powered=row.powered,
-                healthy=row.healthy,
-                in_use=row.in_use,
-                gflops_each=each.get(row.device_model, 0),
-            )
-            for row in pools_store.capacity(transaction, now)
-        )
+        devices = tuple(pools.views(transaction, now))
         running = store.running(transaction)
         return Status(
             at=now,
             projects=Counter(view.phase for view in project_views.every(transaction, now)),
             awarded_gflops=store.awarded_gflops(transaction, now),
-            healthy_gflops=sum(pool.healthy * pool.gflops_each for pool in pools),
+            healthy_gflops=sum(each.healthy_gflops for each in devices),
             in_use_gflops=running.in_use_gflops,
             open_runs=running.open_runs,
-            pools=pools,
+            pools=devices,
         )
