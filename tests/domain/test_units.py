@@ -151,7 +151,7 @@ def test_what_is_no_date_is_refused(text: str) -> None:
 def test_every_instant_that_is_read_can_be_shown(when: datetime) -> None:
     instant = parse_instant("at", when.replace(microsecond=0).isoformat())
     assert units.moment(instant) == when.replace(microsecond=0).astimezone(UTC)
-    assert units.show_instant(instant).endswith("KST")
+    assert units.show_instant(instant).endswith(("KST", "KDT"))  # Korea had summer time in 1987 and 1988
 
 
 @pytest.mark.parametrize(
