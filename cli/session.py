@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import getpass
 import inspect
@@ -23,7 +24,7 @@ from quotas.domain.people import LANGUAGES
 from quotas.domain.units import InvalidValue
 from quotas.home import VARIABLE, Home, open_home
 from quotas.settings import Settings, SettingsError
-from quotas.store import migrate
+from quotas.store import audit, migrate
 from quotas.store.database import Database, DatabaseAway
 
 DEFAULT_HOME = Path("home")
@@ -154,7 +155,7 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
         @functools.wraps(function)
         def run(context: typer.Context, home: Path | None, lang: str | None, **values: Any) -> None:
             session = new_session(context, home, lang)
-            with_messages(session, functools.partial(function, session, **values))
+            with_messages(session, functools.partial(function, session, **values), context.command_path)
 
         shared = [
             inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
@@ -171,13 +172,14 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
     return register
 
 
-def with_messages(session: Session, work: Callable[[], object]) -> None:
-    """Do the work; what a person can mend ends as a message on the error stream and an exit code."""
+def with_messages(session: Session, work: Callable[[], object], name: str) -> None:
+    """Do the work of the command `name`; what a person can mend ends as a message on the error stream and a code."""
     try:
         work()
     except Problem as problem:
         _end(session, session.text(problem.english, problem.korean), problem.code)
     except InvalidValue as invalid:
+        _note_refusal(session, name, invalid.field)
         _end(session, invalid.in_language(session.language), FAILED)
     except SettingsError as wrong:
         _end(session, str(wrong), USAGE)
@@ -187,6 +189,12 @@ def with_messages(session: Session, work: Callable[[], object]) -> None:
         _end(session, session.text(f"the backend does not answer: {away}", f"백엔드 응답 없음: {away}"), FAILED)
     except PermissionError as denied:
         _end(session, session.text(f"no permission: {denied}", f"권한이 없습니다: {denied}"), FAILED)
+
+
+def _note_refusal(session: Session, name: str, field: str) -> None:
+    """An audit event says which command was refused and because of which field, where there is a ledger to say it."""
+    with contextlib.suppress(Problem, SettingsError, DatabaseAway), session.database.write() as transaction:
+        audit.record(transaction, session.now, session.actor, "command refused", name, {"field": field[:80]})
 
 
 def _end(session: Session, message: str, code: int) -> None:

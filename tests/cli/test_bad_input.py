@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from quotas.store import audit
 from tests.centre import Centre
 from tests.cli.conftest import Ended
 
@@ -109,7 +111,9 @@ def changed(words: list[str], option: str, value: str) -> list[str]:
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else value,
 )  # fmt: skip
-def test_a_value_that_cannot_be_taken_is_named(invoke: Invoke, centre: Centre, words: list[str], field: str) -> None:
+def test_a_value_that_cannot_be_taken_is_named_and_leaves_an_event(
+    invoke: Invoke, centre: Centre, words: list[str], field: str
+) -> None:
     assert invoke(*APPLY).code == 0
     if words[:2] == ["projects", "apply"]:
         words = ["other" if word == "language" else word for word in words]
@@ -119,12 +123,17 @@ def test_a_value_that_cannot_be_taken_is_named(invoke: Invoke, centre: Centre, w
     assert ended.errors.startswith(f"Error: {field}: "), ended.errors
     assert "Traceback" not in ended.errors
     assert rows(centre) == before
+    with centre.database.read() as transaction:
+        event = audit.latest(transaction, 1)[0]
+    assert (event.action, json.loads(event.detail)) == ("command refused", {"field": field})
+    assert " ".join(["mudeung", *words]).startswith(f"{event.subject} ")
+    assert event.subject.startswith(f"mudeung {words[0]}")
 
 
 def rows(centre: Centre) -> list[str]:
-    """Return everything that is stored, as SQL."""
+    """Return everything that is stored but the audit, as SQL."""
     with centre.database.engine.connect() as connection:
-        return list(connection.connection.driver_connection.iterdump())
+        return [line for line in connection.connection.driver_connection.iterdump() if "audit_events" not in line]
 
 
 @pytest.mark.parametrize(
