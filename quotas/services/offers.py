@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from quotas.domain.admission import Admitted, Decision, Request, Situation, decide, each_rule
-from quotas.domain.projects import Phase, ProjectState, Standing, phase
+from quotas.domain.projects import Award, Phase, ProjectState, Standing, phase
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import RunKind, Windows
 from quotas.store import admission as store
@@ -76,7 +76,12 @@ def offers(database: Database, person: str, now: int, windows: Windows) -> list[
 def _project_offer(
     transaction: Transaction, row: Row, profiles: list[Row], person: str, now: int, windows: Windows
 ) -> ProjectOffer:
-    standing = Standing(ProjectState(row.state), row.starts_at, row.ends_at, row.granted or 0, row.available or 0)
+    granted = 0
+    if row.award_gflops is not None:
+        granted = Award(
+            row.award_gflops, row.precision, row.starts_at, row.ends_at, row.burst_ppm, row.utilisation_ppm
+        ).budget_gflops_seconds()
+    standing = Standing(ProjectState(row.state), row.starts_at, row.ends_at, granted, row.available or 0)
     each = [
         _profile_offer(
             transaction, profile, Request("", RunKind.NOTEBOOK, person, row.code, profile.code), now, windows
@@ -91,7 +96,7 @@ def _project_offer(
         role=row.role,
         phase=phase(standing, now),
         ends_at=row.ends_at,
-        granted=row.granted or 0,
+        granted=granted,
         available=row.available or 0,
         held=row.held or 0,
         ceiling_gflops=row.ceiling_gflops or 0,

@@ -74,7 +74,8 @@ def add_pool(  # noqa: PLR0913 - each is one column of a pool
 def add_phase(database: Database, pool: str, phase: CapacityPhase, *, actor: str, now: int) -> None:
     """From `phase.from_at` on, until the next phase of the same model, the pool has these devices.
 
-    Raises InvalidValue for an unknown pool or device model, and for two phases that begin at the same instant.
+    Raises InvalidValue for an unknown pool or device model, for two phases that begin at the same instant, and for one
+    in the past with fewer devices than are in use.
     """
     amount("from_at", phase.from_at)
     try:
@@ -84,6 +85,7 @@ def add_phase(database: Database, pool: str, phase: CapacityPhase, *, actor: str
                 raise unknown("pool", pool)
             if phase.device_model not in {model.code for model in profiles_store.device_model_list(transaction)}:
                 raise unknown("device_model", phase.device_model)
+            _must_not_shrink_the_past(transaction, pool, phase, now)
             store.add_phase(transaction, pool_id, phase)
             detail = {
                 "device": phase.device_model,
@@ -100,6 +102,21 @@ def add_phase(database: Database, pool: str, phase: CapacityPhase, *, actor: str
             f"a phase of {phase.device_model} in {pool} begins at {at} already; two may not overlap",
             f"{at}에 시작하는 {pool}의 {phase.device_model} 단계가 이미 있습니다. 기간이 겹칠 수 없습니다",
         ) from None
+
+
+def _must_not_shrink_the_past(transaction: Transaction, pool: str, phase: CapacityPhase, now: int) -> None:
+    """What runs was admitted to the phase of its time: a shortage begins when it is known, not before."""
+    in_use = sum(
+        row.in_use
+        for row in store.capacity(transaction, now)
+        if row.code == pool and row.device_model == phase.device_model
+    )
+    if phase.from_at < now and in_use > phase.healthy:
+        raise InvalidValue(
+            "from_at",
+            f"{in_use} {phase.device_model} of {pool} are in use; a phase with {phase.healthy} begins now or later",
+            f"{phase.device_model} {in_use}대가 사용 중입니다 ({pool}). 정상 {phase.healthy}대 단계는 지금 이후여야 합니다",
+        )
 
 
 def capacity(database: Database, now: int, precision: Precision | None = None) -> list[PoolView]:

@@ -11,6 +11,7 @@ from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import (
     accounts,
     allocations,
+    awards,
     device_models,
     persons,
     projects,
@@ -25,8 +26,6 @@ from quotas.store.tables import (
 
 _available = accounts.alias("available")
 _held = accounts.alias("held")
-_spent = accounts.alias("spent")
-_expired = accounts.alias("expired")
 
 
 def _account(alias: FromClause, kind: AccountKind) -> ColumnElement[bool]:
@@ -45,7 +44,10 @@ _MEMBERSHIPS = Prepared(
         allocations.c.ends_at,
         allocations.c.ceiling_gflops,
         allocations.c.in_use_gflops,
-        (_available.c.balance + _held.c.balance + _spent.c.balance + _expired.c.balance).label("granted"),
+        awards.c.gflops.label("award_gflops"),
+        awards.c.precision,
+        awards.c.burst_ppm,
+        awards.c.utilisation_ppm,
         _available.c.balance.label("available"),
         _held.c.balance.label("held"),
         runs.c.id.label("open_run"),
@@ -55,10 +57,9 @@ _MEMBERSHIPS = Prepared(
     .join(memberships_table, memberships_table.c.person_id == persons.c.id)
     .join(projects, projects.c.id == memberships_table.c.project_id)
     .outerjoin(allocations, allocations.c.id == chosen_allocation)
+    .outerjoin(awards, awards.c.id == allocations.c.award_id)
     .outerjoin(_available, _account(_available, AccountKind.AVAILABLE))
     .outerjoin(_held, _account(_held, AccountKind.HELD))
-    .outerjoin(_spent, _account(_spent, AccountKind.SPENT))
-    .outerjoin(_expired, _account(_expired, AccountKind.EXPIRED))
     .outerjoin(
         runs,
         and_(

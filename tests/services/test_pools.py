@@ -9,7 +9,7 @@ from quotas.domain.pools import CapacityPhase
 from quotas.domain.rates import Precision
 from quotas.domain.runs import RunKind, Windows, new_run_id
 from quotas.domain.units import DAY_SECONDS, InvalidValue
-from quotas.services import admission, pools
+from quotas.services import admission, check, pools
 from quotas.store import audit
 from tests.centre import NOW, Centre
 
@@ -40,6 +40,16 @@ def test_what_runs_is_counted_at_its_peak(seeded: Centre) -> None:
     assert (view.powered_gflops, view.healthy_gflops) == (267_600, 267_600)
     at_fp16 = pools.capacity(seeded.database, seeded.now, Precision.FP16)
     assert {each.device_model: each.device_gflops for each in at_fp16}["h100"] == 989_400
+
+
+def test_a_shortage_begins_when_it_is_known(seeded: Centre) -> None:
+    request = Request(new_run_id(), RunKind.NOTEBOOK, seeded.member, seeded.project, "h100")
+    assert isinstance(admission.reserve(seeded.database, request, seeded.now, Windows()), Admitted)
+    with pytest.raises(InvalidValue, match="1 h100 of main are in use") as raised:
+        pools.add_phase(seeded.database, seeded.pool, CapacityPhase("h100", seeded.now - 60, 4, 4, 0), **BY)
+    assert raised.value.field == "from_at"
+    pools.add_phase(seeded.database, seeded.pool, CapacityPhase("h100", seeded.now, 4, 4, 0), **BY)
+    assert check.findings(seeded.database, seeded.now) == []
 
 
 def test_before_any_rate_card_no_precision_is_assumed(seeded: Centre) -> None:

@@ -120,5 +120,10 @@ allocations = Table(
     CheckConstraint("ceiling_gflops > 0", name="ceiling_positive"),
     CheckConstraint("ends_at > starts_at", name="ends_after_start"),
     UniqueConstraint("project_id", "asset", "starts_at"),
-    Index("ix_allocations_ends_at", "ends_at", sqlite_where=text("expired_at IS NULL")),
+    Index(
+        "ix_allocations_ends_at",
+        "ends_at",
+        sqlite_where=text("expired_at IS NULL"),
+        postgresql_where=text("expired_at IS NULL"),
+    ),
 )
