@@ -115,7 +115,7 @@ def _must_not_shrink_the_past(transaction: Transaction, pool: str, phase: Capaci
         raise InvalidValue(
             "from_at",
             f"{in_use} {phase.device_model} of {pool} are in use; a phase with {phase.healthy} begins now or later",
-            f"{phase.device_model} {in_use}대가 사용 중입니다 ({pool}). 정상 {phase.healthy}대 단계는 지금 이후여야 합니다",
+            f"{phase.device_model} {in_use}대 사용 중 ({pool}). 정상 {phase.healthy}대 단계는 지금 이후여야 합니다",
         )
 
 
