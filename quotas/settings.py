@@ -58,7 +58,7 @@ class Settings(BaseModel):
         600, description="How long a start may take, its turn among other starts included."
     )
     start_slots: Annotated[int, Field(ge=0, le=1000)] = Field(
-        0, description="Servers that start at the same time; 0 is one for each processor core."
+        0, description="Servers that start at the same time; 0 is two more than the processor cores."
     )
     max_batch_runs: Positive = Field(4, description="Batch runs that run at the same time on this machine.")
 
@@ -91,7 +91,7 @@ class Settings(BaseModel):
 
     def slots(self) -> int:
         """Return how many servers start at the same time on this machine."""
-        return self.start_slots or os.cpu_count() or 1
+        return self.start_slots or (os.cpu_count() or 1) + 2
 
 
 def is_loopback(host: str) -> bool:

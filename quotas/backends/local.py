@@ -56,17 +56,8 @@ class LocalBackend:
         A second keeper of the same run ends at once with code 75 and starts nothing. `folder`, when given, is where
         the command runs.
         """
-        return [
-            "/usr/bin/env",
-            f"{RUN_VARIABLE}={run_id}",
-            f"{FOLDER_VARIABLE}={self.state_folder}",
-            "/bin/sh",
-            str(KEEPER),
-            str(self._record(run_id)),
-            folder,
-            *_reset_interrupts(),
-            *command,
-        ]
+        marks = [f"{name}={value}" for name, value in self._marks(run_id).items()]
+        return ["/usr/bin/env", *marks, *self._keeper(run_id, command, folder)]
 
     def list_runs(self) -> list[Seen]:
         """Return every run with a record or a living process here."""
@@ -147,16 +138,22 @@ class LocalBackend:
         except FileNotFoundError:
             return []
 
+    def _marks(self, run_id: str) -> dict[str, str]:
+        """Return the variables by which every process of the run is known."""
+        return {RUN_VARIABLE: run_id, FOLDER_VARIABLE: str(self.state_folder)}
+
+    def _keeper(self, run_id: str, command: Sequence[str], folder: str) -> list[str]:
+        return ["/bin/sh", str(KEEPER), str(self._record(run_id)), folder, *_reset_interrupts(), *command]
+
     def _spawn(self, launch: Launch, variables: dict[str, str]) -> int:
         """Return the process id of a keeper in a session of its own.
 
         It is no `Popen`, whose object would have to live as long as the run.
         """
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        words = self.keeper_command(launch.run_id, launch.command, launch.project_folder)
-        pid = os.posix_spawn(
-            words[0], words, {**inherited, **variables}, setsid=True, setsigmask=(), setsigdef=_RESET_SIGNALS
-        )
+        words = self._keeper(launch.run_id, launch.command, launch.project_folder)
+        carried = {**inherited, **variables, **self._marks(launch.run_id)}
+        pid = os.posix_spawn(words[0], words, carried, setsid=True, setsigmask=(), setsigdef=_RESET_SIGNALS)
         with self._reaping:
             self._started_here.add(pid)
         return pid
