@@ -1,11 +1,12 @@
 """Starts are paced: as many at the same time as the machine can take, the others in the order in which they came.
 
-Sixty servers that start at the same time on two cores each take minutes, and every one of them is given up by its time
-limit; a few at a time are each ready in seconds (`python -m bench.class_of_60`). A start therefore waits for its turn here, *inside* the hub's
-start, where a queue has no place as a rule: the hub counts it as pending, and forgets it when it is restarted. It is
-taken because the wait is short and bounded by the start's own limit, because its hold is committed before, so that the
-turn is never spent on someone who is refused then, and because a hub that comes back releases the holds of its
-forerunner at once. Waiting for *devices* is another matter: such a start is refused, not queued.
+Sixty servers that start at the same time on two cores each take minutes, and every one of them is given up by its
+time limit; a few at a time are each ready in seconds (`python -m bench.class_of_60`). A start therefore waits for its
+turn here, *inside* the hub's start, where a queue has no place as a rule: the hub counts it as pending, and forgets
+it when it is restarted. It is taken because the wait is short and bounded by the start's own limit, because its hold
+is committed before, so that the turn is never spent on someone who is refused then, and because a hub that comes back
+releases the holds of its forerunner at once. Waiting for *devices* is another matter: such a start is refused, not
+queued.
 """
 
 from __future__ import annotations
