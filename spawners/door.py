@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from quotas.backends.port import Backend, BackendAway
 from quotas.domain.admission import Decision, Request
-from quotas.domain.launch import Seen
+from quotas.domain.launch import Seen, ended_as
 from quotas.domain.profiles import Profile
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Outcome
@@ -141,6 +141,7 @@ class Door:
         """The ended run is charged, or its hold released when it never ran, and the backend forgets it."""
         ended = Ended(None, None, Outcome.FAILED_TO_START)
         if seen is not None and seen.started_at is not None:
+            outcome = ended_as(seen, outcome)
             ended = Ended(seen.started_at, seen.finished_at, outcome, seen.exit_code)
         charge = admission.settle(self.database, run_id, ended, int(time.time()))
         log.info("run %s: %s, %s", run_id, outcome.value, charge)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from quotas.domain.profiles import Profile
-from quotas.domain.runs import RunKind
+from quotas.domain.runs import Outcome, RunKind
 
 RUN_LABEL = "mudeung.run"
 """The container label with the run's UUID. Only the platform writes it; a user's own labels are never read."""
@@ -59,3 +59,8 @@ class Seen:
     finished_at: float | None = None
     exit_code: int | None = None
     out_of_memory: bool = False
+
+
+def ended_as(seen: Seen, outcome: Outcome) -> Outcome:
+    """Return why the run ended: what ended by itself may have been ended for its memory."""
+    return Outcome.OUT_OF_MEMORY if outcome is Outcome.EXITED and seen.out_of_memory else outcome

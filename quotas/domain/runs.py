@@ -46,6 +46,8 @@ class Outcome(StrEnum):
     """By its person, or by an operator."""
     EXITED = "exited"
     """By itself."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """By its backend, as it used more memory than its profile has."""
     FAILED_TO_START = "failed_to_start"
     LIMIT = "limit"
     """Its hold could not be extended."""

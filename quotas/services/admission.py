@@ -339,6 +339,21 @@ def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charg
         outcome=outcome.value,
         exit_code=ended.exit_code,
     )
+    if outcome is Outcome.OUT_OF_MEMORY:
+        _tell_of_memory(transaction, row, now)
     detail = {"outcome": outcome.value, "seconds": seconds, "amount": amount, "overrun": overrun}
     audit.record(transaction, now, "platform", "run settled", row.id, detail)
     return Charge(row.id, seconds, amount, overrun, settled_now=True)
+
+
+def _tell_of_memory(transaction: Transaction, row: Row, now: int) -> None:
+    notice = notices.Notice(
+        person_id=row.person_id,
+        kind="out of memory",
+        about=row.id,
+        text_en=f"Your run on {row.project} ended: it used more memory than the profile {row.profile} has."
+        " Choose a larger profile, or load less at once.",
+        text_ko=f"{row.project} 과제의 실행이 종료되었습니다: {row.profile} 프로필의 메모리를 초과했습니다."
+        " 더 큰 프로필을 선택하거나 한 번에 읽는 양을 줄이세요.",
+    )
+    notices.tell(transaction, notice, now)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from quotas.backends.port import Backend, BackendAway
-from quotas.domain.launch import Seen
+from quotas.domain.launch import Seen, ended_as
 from quotas.domain.reconciliation import Action, HeldRun, action
 from quotas.domain.runs import Limit, Outcome, RunKind, RunState, Windows
 from quotas.services import admission, refunds
@@ -161,13 +161,11 @@ class Reconciler:
         return ending.counted_as
 
     def _settle(self, row: Row, seen: Seen | None, outcome: Outcome, now: int) -> None:
-        ended = (
-            Ended(None, None, outcome)
-            if seen is None
-            else Ended(seen.started_at, seen.finished_at, outcome, seen.exit_code)
-        )
+        ended = Ended(None, None, outcome)
+        if seen is not None:
+            ended = Ended(seen.started_at, seen.finished_at, ended_as(seen, outcome), seen.exit_code)
         charge = admission.settle(self.database, row.id, ended, now)
-        log.info("run %s of %s on %s: %s, charged %s", row.id, row.person, row.project, outcome.value, charge)
+        log.info("run %s of %s on %s: %s, charged %s", row.id, row.person, row.project, ended.outcome.value, charge)
         if seen is not None and row.kind == RunKind.NOTEBOOK.value:
             self.backend.remove(row.id)
 

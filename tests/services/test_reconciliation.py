@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,7 @@ from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind, Windows, new_run_id
 from quotas.services import admission, check, doors, projects
 from quotas.services.reconciliation import STOP_GRACE_SECONDS, SUSPECT_SECONDS, Reconciler
+from quotas.store import notices
 from quotas.store import runs as runs_store
 from tests.centre import Centre
 
@@ -286,3 +288,27 @@ def test_many_that_do_not_listen_are_stopped_together(world: World) -> None:
     assert STOP_GRACE_SECONDS <= time.monotonic() - began < 3 * STOP_GRACE_SECONDS
     assert [world.alive(run_id) for run_id in runs] == [[]] * 6
     assert {world.row(run_id).outcome for run_id in runs} == {"revoked"}
+
+
+class Short(LocalBackend):
+    """The local backend, on a host that says of every ended run that its memory ran out."""
+
+    def inspect(self, run_id: str) -> Seen | None:
+        seen = super().inspect(run_id)
+        return None if seen is None else replace(seen, out_of_memory=not seen.running)
+
+
+def test_a_server_that_ran_out_of_memory_says_so_and_tells_its_person(world: World) -> None:
+    world.loop.backend = Short(world.folder / "runs")
+    run_id = world.hold()
+    world.launch(run_id, "sh", "-c", "exit 137")
+    admission.started(world.centre.database, run_id, world.now)
+    deadline = time.monotonic() + 10
+    while world.alive(run_id) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert world.tick() == {"settle": 1}
+    assert (world.row(run_id).outcome, world.row(run_id).exit_code) == ("out_of_memory", 137)
+    with world.centre.database.read() as transaction:
+        (notice,) = notices.of_person(transaction, world.centre.member, 0)
+    assert notice.kind == "out of memory"
+    assert "cpu-small" in notice.text_ko
