@@ -172,6 +172,18 @@ def test_a_container_that_was_removed_by_hand_ends_its_server(engine: docker.Doc
         assert platform.start_server("ada", "vision").status_code == 201
 
 
+def test_a_container_that_is_killed_is_charged_with_its_exit_code(engine: docker.DockerClient, tmp_path: Path) -> None:
+    quick = {"MUDEUNG_TEST_POLL_SECONDS": "1"}
+    with running(tmp_path, server=STAND_IN_IN_A_CONTAINER, backend="docker", environment=quick) as platform:
+        platform.start_server("ada", "vision")
+        engine.containers.get(container_name(platform.runs("vision")[0].id)).kill()
+        platform.wait_stopped("ada", "vision")
+        run = platform.runs("vision")[0]
+        assert (run.state, run.outcome, run.exit_code) == (RunState.SETTLED, Outcome.EXITED, 137)
+        assert run.charge == (run.seconds or 0) * RATES[CPU]
+        assert platform.backend.list_runs() == []
+
+
 def test_a_slow_stop_keeps_nobody(engine: docker.DockerClient, tmp_path: Path) -> None:
     del engine
     deaf = (*STAND_IN_IN_A_CONTAINER[:-1], STAND_IN_IN_A_CONTAINER[-1].replace("sys.exit(0)", "None"))
