@@ -18,8 +18,6 @@ from quotas.domain.people import MembershipRole
 from quotas.domain.runs import Outcome, RunState
 from quotas.services import check, projects
 from quotas.store import notices
-from spawners.hub_door import Hub
-from spawners.servers import hub_url
 from tests.platform import BY, CPU, GPU, LARGE, RATES, ROOT, Platform, add_project, build_world, running, wait_for
 
 TINY = {"hold_seconds": 6, "stop_margin_seconds": 2, "extend_below_seconds": 5, "minimum_session_seconds": 3}
@@ -102,29 +100,6 @@ def test_the_loop_works_while_the_hub_is_away(tmp_path: Path) -> None:
         platform.wait_ready("ada", "vision")
         platform.wait_stopped("ben", "vision")
         assert check.findings(platform.database, int(time.time())) == []
-
-
-def test_the_hub_s_servers_are_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spawners.hub_door.PAGE_USERS", 1)
-    with running(tmp_path) as platform:
-        hub = Hub(hub_url(platform.home), platform.home.secret("reconciler_token"))
-        assert hub.known_runs() == frozenset()
-        for person, project in (("ada", "vision"), ("ada", "robots"), ("ben", "vision")):
-            platform.start_server(person, project)
-            platform.wait_ready(person, project)
-        assert hub.known_runs() == {run.id for run in platform.runs()}
-        assert hub.forget_server("ben", "vision")
-        assert hub.forget_server("nobody", "nothing")
-        platform.wait_stopped("ben", "vision")
-        assert hub.known_runs() == {run.id for run in platform.runs() if run.person == "ada"}
-        stranger = Hub(hub_url(platform.home), "not a token")
-        assert stranger.known_runs() is None
-        assert not stranger.forget_server("ada", "vision")
-        platform.kill("hub")
-        assert hub.known_runs() is None
-        assert not hub.forget_server("ada", "vision")
-        hub.close()
-        stranger.close()
 
 
 def test_a_process_without_a_hold_is_stopped(tmp_path: Path) -> None:

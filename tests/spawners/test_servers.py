@@ -13,9 +13,9 @@ import pytest
 from quotas.backends.local import FOLDER_VARIABLE
 from quotas.domain.launch import RUN_VARIABLE
 from quotas.domain.runs import Outcome, RunState
-from quotas.services import check, projects
+from quotas.services import check
 from spawners.progress import PHASES, Phase
-from tests.platform import BY, CPU, GPU, LARGE, RATES, STAND_IN, Platform, running, wait_for
+from tests.platform import CPU, GPU, LARGE, RATES, STAND_IN, Platform, running, wait_for
 
 
 def processes(platform: Platform) -> list[psutil.Process]:
@@ -101,23 +101,6 @@ def test_a_profile_leaves_nothing_to_the_next_start_of_the_same_server(platform:
     assert (first.profile, first.gflops) == (CPU, RATES[CPU])
     assert first.id != second.id
     platform.stop_server("ben", "robots")
-
-
-def test_rights_are_read_at_every_start_whatever_was_stored(platform: Platform) -> None:
-    assert platform.start_server("ada", "robots", LARGE).status_code == 201
-    platform.stop_server("ada", "robots")
-    again = "/users/ada/servers/robots"
-    assert platform.api("ada", "POST", again).status_code == 201  # the hub takes what it has stored
-    assert platform.runs("robots")[0].profile == LARGE
-    platform.stop_server("ada", "robots")
-    now = int(time.time())
-    projects.withdraw_profile(platform.database, "robots", LARGE, actor=BY, now=now)
-    refused = platform.api("ada", "POST", again)
-    assert (refused.status_code, refused.json()["message"].split(".")[0]) == (
-        403,
-        "The project robots may not use the profile cpu-large",
-    )
-    projects.offer_profile(platform.database, "robots", LARGE, actor=BY, now=now)
 
 
 def test_a_server_that_ends_by_itself_is_charged_and_cleared(tmp_path: Path) -> None:
