@@ -36,7 +36,7 @@ SLOT_SECONDS = 30.0
 ANSWER_PAUSES_SECONDS = (0.02, 0.1)
 """How soon a server that does not answer yet is asked again: first, and at last."""
 ANSWER_SECONDS = 5.0
-LOOK_SECONDS = 1.5
+LOOK_SECONDS = 0.6
 """How often a server that does not answer yet is looked at in its backend."""
 TAKE_BACK_SECONDS = 15.0
 """How long a start that failed waits until nothing is left of it; then the person is told, and it goes on behind."""
