@@ -85,7 +85,7 @@ def _centre(session: Session) -> dict[str, object]:
 def _pools(session: Session) -> list[dict[str, object]]:
     return [
         {
-            "pool": each.pool,
+            "pool": each.code,
             "device": each.device_model,
             "installed": each.installed,
             "powered": each.powered,
