@@ -148,7 +148,7 @@ _KINDS: dict[str, tuple[str, str]] = {
 
 def malformed(errors: Sequence[Any]) -> Problem:
     """Return the first of pydantic's findings as an answer."""
-    first = errors[0] if errors else {"loc": (), "type": "", "msg": "is malformed"}
+    first: Any = errors[0] if errors else {"loc": (), "type": "", "msg": "is malformed"}
     field = ".".join(str(part) for part in first["loc"] if part not in ("body", "path", "query")) or "body"
     english, korean = _KINDS.get(first["type"], (f"cannot be taken: {first['msg']}", "형식이 올바르지 않습니다"))
     return Problem(400, "invalid_value", english, korean, field[:80])
