@@ -26,7 +26,7 @@ from quotas.domain.schedules import ExecutionState
 from quotas.domain.units import InvalidValue
 from quotas.home import Home
 from quotas.services import admission, offers, profiles, runs, schedules
-from quotas.services.admission import Ended
+from quotas.services.admission import Ended, Standing
 from quotas.services.schedules import Execution, Finished
 from quotas.store.database import Database, DatabaseAway
 
@@ -230,7 +230,11 @@ class Runner:
         if stored.outcome is not None:
             return stored.outcome
         now, windows = self._now(), self.home.settings.windows()
-        limit = admission.extend(self.database, execution.run_id, now, windows).limit
+        found = admission.extend(self.database, execution.run_id, now, windows)
+        if found.standing is Standing.CLOSED:  # the loop has settled it between the two looks
+            settled = runs.run(self.database, execution.run_id)
+            return settled.outcome if settled else None
+        limit = found.limit
         if limit is Limit.RIGHTS:
             return Outcome.REVOKED
         ran = (seen.finished_at or 0.0) - (seen.started_at or 0.0)

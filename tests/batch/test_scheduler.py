@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import delete, select, update
 
+from batch.runner import INSPECT_SECONDS
 from batch.scheduler import leading
 from quotas.domain.people import MembershipRole
 from quotas.domain.runs import Outcome, Windows
@@ -72,14 +73,16 @@ def test_eight_processes_claim_each_firing_once(platform: Platform) -> None:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_scheduler_that_is_killed_is_followed_by_one_that_goes_on(platform: Platform, moment: str) -> None:
-    schedule = platform.due(platform.notebook("count.ipynb", COUNTING))
+    # A run is looked at every few seconds: to be seen running it must last longer.
+    source = f"{COUNTING}\nimport time; time.sleep({2 * INSPECT_SECONDS})" if moment == "running" else COUNTING
+    schedule = platform.due(platform.notebook("count.ipynb", source))
     command = [sys.executable, "-m", "tests.batch.dying", str(platform.home.path), moment]
     killed = subprocess.run(command, timeout=60, check=False, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     platform.scheduler().run_once()
     found = platform.only(schedule)
     assert found.state is ExecutionState.SUCCEEDED, (found.reason_en, found.log)
-    assert platform.output(found).cells[0].source == COUNTING
+    assert platform.output(found).cells[0].source == source
     assert ran(platform) == 1
     assert platform.charges() == 1
     assert platform.run(found).outcome is Outcome.EXITED

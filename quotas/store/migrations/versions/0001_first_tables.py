@@ -18,6 +18,9 @@ down_revision: str | None = None
 APPEND_ONLY = ("transfers", "charges", "rates", "rate_cards", "audit_events")
 
 
+_NOT_EXPIRED = text("expired_at IS NULL")
+
+
 def upgrade() -> None:
     """Every table of the first release exists."""
     for create in (_create_people, _create_projects, _create_awards, _create_catalogue, _create_rates_and_pools):
@@ -134,12 +137,7 @@ def _create_awards() -> None:
         CheckConstraint("ceiling_gflops > 0", name="ceiling_positive"),
         CheckConstraint("ends_at > starts_at", name="ends_after_start"),
         UniqueConstraint("project_id", "asset", "starts_at"),
-        Index(
-            "ix_allocations_ends_at",
-            "ends_at",
-            sqlite_where=text("expired_at IS NULL"),
-            postgresql_where=text("expired_at IS NULL"),
-        ),
+        Index("ix_allocations_ends_at", "ends_at", sqlite_where=_NOT_EXPIRED, postgresql_where=_NOT_EXPIRED),
     )
 
 
