@@ -71,7 +71,7 @@ def page(measured: dict[str, list[dict[str, Any]]], when: str) -> str:
     parts = [
         "# Measured",
         "",
-        "Ratios of two arms run side by side, interleaved, in one run of `make bench`.",
+        "Ratios of two arms run side by side in one run of the command that is named. `make bench` runs them all.",
         f"{os.cpu_count()} cores, Python {platform.python_version()}, {when}.",
         "",
         "What is here is what was measured, met or not. Each figure is the median of paired ratios with its 95 %",
