@@ -60,8 +60,10 @@ def running(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]
     watched.launch((STEADY, FLAKY, DEAF), {})
     wait_until(lambda: "deaf" in log(home, "deaf") and "steady sleep" in names(home), "both have begun")
     yield watched
+    # As `up` ends: what is deaf may have been started again just now, and then outlives the watching process.
     watched.kill("deaf")
     watched.terminate(20)
+    leftovers.end(home.path, term_seconds=1)
     assert leftovers.living(home.path) == []
 
 
