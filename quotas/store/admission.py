@@ -69,6 +69,14 @@ _healthy = (
 )
 
 # One row, or one for each pool that has the device.
+open_notebook = and_(
+    runs.c.person_id == persons.c.id,
+    runs.c.project_id == projects.c.id,
+    runs.c.kind == _word(RunKind.NOTEBOOK.value),
+    runs.c.state != _word(RunState.SETTLED.value),
+)
+"""The person's server on the project that is not settled: one at the most."""
+
 _SITUATION = Prepared(
     select(
         persons.c.id.label("person_id"),
@@ -111,15 +119,7 @@ _SITUATION = Prepared(
         and_(_available.c.allocation_id == allocations.c.id, _available.c.kind == _word(AccountKind.AVAILABLE.value)),
     )
     .outerjoin(_held, and_(_held.c.allocation_id == allocations.c.id, _held.c.kind == _word(AccountKind.HELD.value)))
-    .outerjoin(
-        runs,
-        and_(
-            runs.c.person_id == persons.c.id,
-            runs.c.project_id == projects.c.id,
-            runs.c.kind == _word(RunKind.NOTEBOOK.value),
-            runs.c.state != _word(RunState.SETTLED.value),
-        ),
-    )
+    .outerjoin(runs, open_notebook)
     .outerjoin(pool_devices, pool_devices.c.device_model == profiles.c.device_model)
     .outerjoin(pools, pools.c.id == pool_devices.c.pool_id)
 )

@@ -30,6 +30,7 @@ from quotas.domain.ledger import MAY_GO_NEGATIVE, SIDES, AccountKind, TransferKi
 from quotas.domain.runs import HoldState, RunKind, RunState
 from quotas.domain.units import LARGEST
 from quotas.store.database import Prepared, Transaction
+from quotas.store.pools import phase_in_force
 from quotas.store.tables import (
     accounts,
     allocations,
@@ -151,16 +152,6 @@ DEVICES_OF_NO_POOL = _prepared(
     )
 )
 
-_begun = (
-    select(func.max(capacity_phases.c.from_at))
-    .where(
-        capacity_phases.c.pool_id == pool_devices.c.pool_id,
-        capacity_phases.c.device_model == pool_devices.c.device_model,
-        capacity_phases.c.from_at <= bindparam("now"),
-    )
-    .correlate(pool_devices)
-    .scalar_subquery()
-)
 # A shrunk pool may have more in use than it has healthy, but admits nothing until it has not.
 OVER_CAPACITY = _prepared(
     select(_pool, holds.c.run_id, pool_devices.c.in_use, func.coalesce(capacity_phases.c.healthy, 0).label("healthy"))
@@ -170,7 +161,7 @@ OVER_CAPACITY = _prepared(
         and_(
             capacity_phases.c.pool_id == pool_devices.c.pool_id,
             capacity_phases.c.device_model == pool_devices.c.device_model,
-            capacity_phases.c.from_at == _begun,
+            capacity_phases.c.from_at == phase_in_force,
         ),
     )
     .join(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, FromClause, and_, bindparam, literal, select
+from sqlalchemy import ColumnElement, FromClause, and_, bindparam, select
 
 from quotas.domain.ledger import AccountKind
-from quotas.domain.runs import RunKind, RunState
-from quotas.store.admission import chosen_allocation
+from quotas.store.admission import chosen_allocation, open_notebook
 from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import (
     accounts,
@@ -60,15 +59,7 @@ _MEMBERSHIPS = Prepared(
     .outerjoin(awards, awards.c.id == allocations.c.award_id)
     .outerjoin(_available, _account(_available, AccountKind.AVAILABLE))
     .outerjoin(_held, _account(_held, AccountKind.HELD))
-    .outerjoin(
-        runs,
-        and_(
-            runs.c.person_id == persons.c.id,
-            runs.c.project_id == projects.c.id,
-            runs.c.kind == literal(RunKind.NOTEBOOK.value, literal_execute=True),
-            runs.c.state != literal(RunState.SETTLED.value, literal_execute=True),
-        ),
-    )
+    .outerjoin(runs, open_notebook)
     .outerjoin(profiles_table, profiles_table.c.id == runs.c.profile_id)
     .where(persons.c.username == bindparam("person"))
     .order_by(projects.c.code)

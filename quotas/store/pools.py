@@ -24,7 +24,7 @@ _PHASES = Prepared(
     .order_by(capacity_phases.c.from_at, pools.c.code)
 )
 
-_newest = (
+phase_in_force = (
     select(func.max(capacity_phases.c.from_at))
     .where(
         capacity_phases.c.pool_id == pool_devices.c.pool_id,
@@ -54,7 +54,7 @@ _CAPACITY = Prepared(
         capacity_phases,
         (capacity_phases.c.pool_id == pool_devices.c.pool_id)
         & (capacity_phases.c.device_model == pool_devices.c.device_model)
-        & (capacity_phases.c.from_at == _newest),
+        & (capacity_phases.c.from_at == phase_in_force),
     )
     .order_by(pools.c.code, pool_devices.c.device_model)
 )
