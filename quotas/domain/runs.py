@@ -85,19 +85,6 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class Hold:
-    """An open hold as the store has it: `gflops` pinned at `card_version`, paid up to `until_at` (seconds UTC)."""
-
-    run_id: str
-    allocation_id: int
-    card_version: int
-    gflops: int
-    amount: int
-    opened_at: int
-    until_at: int
-
-
-@dataclass(frozen=True)
 class TimeLeft:
     """How long a run may go on as things stand, and which limit binds. `seconds` may be 0, never negative."""
 
