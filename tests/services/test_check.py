@@ -55,7 +55,7 @@ def found(centre: Centre) -> set[str]:
     return {finding.invariant for finding in check.findings(centre.database, LATER)}
 
 
-FIRST = "(SELECT min(id) FROM runs WHERE outcome = 'stopped' AND started_at IS NOT NULL)"
+FIRST = "(SELECT id FROM runs WHERE outcome = 'stopped' AND started_at IS NOT NULL ORDER BY started_at LIMIT 1)"
 OVERRUN = "(SELECT run_id FROM charges WHERE overrun_amount > 0)"
 OPEN = "(SELECT run_id FROM holds WHERE state = 'open' AND device_count = 2)"
 VOIDED = "(SELECT run_id FROM holds WHERE state = 'voided')"
