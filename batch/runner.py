@@ -136,8 +136,8 @@ class Runner:
             seconds=execution.timeout_seconds,
             door=self.door,
         )
-        windows = self.home.settings.windows()
-        decision = admission.reserve(self.database, request, now, windows)
+        policy = self.home.settings.policy()
+        decision = admission.reserve(self.database, request, now, policy)
         if isinstance(decision, Refused):
             if decision.code is Code.LEDGER_AWAY:
                 raise DatabaseAway("the ledger does not answer")
@@ -145,7 +145,7 @@ class Runner:
                 # Its hold was taken before a crash, and released as nothing was started in time.
                 self._finish(execution, files, TOO_LATE)
                 return None
-            refused = offers.with_what_fits(self.database, request, decision, now, windows)
+            refused = offers.with_what_fits(self.database, request, decision, now, policy)
             log.info("execution %s of schedule %s: refused: %s", execution.run_id, execution.schedule_id, refused.code)
             schedules.refuse(self.database, execution.run_id, refused, now)
             files.remove()
@@ -229,8 +229,8 @@ class Runner:
             return None
         if stored.outcome is not None:
             return stored.outcome
-        now, windows = self._now(), self.home.settings.windows()
-        found = admission.extend(self.database, execution.run_id, now, windows)
+        now, policy = self._now(), self.home.settings.policy()
+        found = admission.extend(self.database, execution.run_id, now, policy)
         if found.standing is Standing.CLOSED:  # the loop has settled it between the two looks
             settled = runs.run(self.database, execution.run_id)
             return settled.outcome if settled else None

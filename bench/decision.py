@@ -23,7 +23,8 @@ from pathlib import Path
 
 from bench.measure import Ratio, Result, at_most, paired
 from quotas.domain.admission import Admitted, Request
-from quotas.domain.runs import Outcome, RunKind, Windows, new_run_id
+from quotas.domain.policy import Policy
+from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.services import admission, check
 from quotas.store.database import Database
 from quotas.store.migrate import migrate
@@ -146,7 +147,7 @@ class Centre:
         run_id = new_run_id()
         begin = time.perf_counter()
         request = Request(run_id, RunKind.NOTEBOOK, f"person-{number}", f"project-{number}", self.profile, door="hub")
-        decision = admission.reserve(self.database, request, NOW, WINDOWS)
+        decision = admission.reserve(self.database, request, NOW, POLICY)
         spent = time.perf_counter() - begin
         if not isinstance(decision, Admitted):
             raise RuntimeError(f"not admitted: {decision}")
@@ -191,7 +192,7 @@ class Plain:
         self._connection.close()
 
 
-WINDOWS = Windows()
+POLICY = Policy()
 
 
 def measure(folder: Path, projects: Sequence[int] = PROJECTS, pairs: int = PAIRS) -> list[Result]:

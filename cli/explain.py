@@ -41,7 +41,7 @@ def explain_start(
     """Say whether PERSON may start PROFILE on PROJECT now, with each rule's outcome; nothing is held."""
     kind = RunKind.NOTEBOOK if batch_seconds is None else RunKind.BATCH
     request = Request("", kind, person, project, profile, batch_seconds)
-    explained = explain(session.database, request, session.now, session.settings.windows())
+    explained = explain(session.database, request, session.now, session.settings.policy())
     if output is Format.JSON:
         print(as_json(_json(session, explained)))
         return

@@ -31,7 +31,7 @@ Chosen = Annotated[str, Query(max_length=400)]
 @router.get("/")
 def start(portal: AtPortal, visitor: AVisitor) -> HTMLResponse:
     """The person's projects, each with its page of runs and schedules."""
-    found = offers.offers(portal.database, visitor.username, portal.now, portal.home.settings.windows())
+    found = offers.offers(portal.database, visitor.username, portal.now, portal.home.settings.policy())
     listed = [
         {"code": each.code, "title": each.title_ko if visitor.language == "ko" else each.title_en, "role": each.role}
         for each in found

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from quotas.domain.policy import Policy
 from quotas.domain.rates import Precision
-from quotas.domain.runs import Windows
 
 FILE_NAME = "mudeung.toml"
 Positive = Annotated[int, Field(gt=0, le=10**9)]
@@ -83,9 +83,9 @@ class Settings(BaseModel):
             )
         return self
 
-    def windows(self) -> Windows:
+    def policy(self) -> Policy:
         """Return the lengths that the engine's decisions use."""
-        return Windows(
+        return Policy(
             self.hold_seconds, self.stop_margin_seconds, self.extend_below_seconds, self.minimum_session_seconds
         )
 

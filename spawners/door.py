@@ -56,7 +56,7 @@ class Door:
         self.backend = backend
         self.instance = instance
         self.settings = home.settings
-        self.windows = home.settings.windows()
+        self.policy = home.settings.policy()
         self.pace = Pace(home.settings.slots())
         self.ledger_threads = ThreadPoolExecutor(LEDGER_THREADS, "ledger")
         self.backend_threads = ThreadPoolExecutor(BACKEND_THREADS, "backend")
@@ -91,11 +91,11 @@ class Door:
     def reserve(self, request: Request, now: int) -> Answer:
         """Ask for the hold. A refusal names the profile that would fit instead, where a smaller one does."""
         speaks = self.language_of(request.person)
-        decision = admission.reserve(self.database, request, now, self.windows)
+        decision = admission.reserve(self.database, request, now, self.policy)
         if not isinstance(decision, Refused):
             return Answer(speaks, decision, profiles.profile(self.database, request.profile))
         try:
-            decision = offers.with_what_fits(self.database, request, decision, now, self.windows)
+            decision = offers.with_what_fits(self.database, request, decision, now, self.policy)
         except DatabaseAway:
             log.warning("the ledger went away while the refusal of %s was explained", request.person)
         return Answer(speaks, decision)
@@ -104,7 +104,7 @@ class Door:
         """Return the person's language and projects, or what to say where the ledger does not answer."""
         speaks = self.language_of(person)
         try:
-            return speaks, offers.offers(self.database, person, now, self.windows), None
+            return speaks, offers.offers(self.database, person, now, self.policy), None
         except DatabaseAway:
             return speaks, [], Refused(Code.LEDGER_AWAY)
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from quotas.domain.policy import Policy
 from quotas.domain.projects import ProjectState
-from quotas.domain.runs import Limit, TimeLeft, Windows, time_left
+from quotas.domain.runs import Limit, TimeLeft, time_left
 from quotas.domain.units import DAY_SECONDS, show_instant
 from quotas.services.offers import ProjectOffer, offers
 from quotas.settings import Settings
@@ -103,7 +104,7 @@ class Start:
 
 def template_vars(database: DatabaseOf, settings: Settings) -> dict[str, object]:
     """Return `JupyterHub.template_vars`: functions and plain values only, as the hub's settings are copied."""
-    default, windows = settings.language, settings.windows()
+    default, policy = settings.language, settings.policy()
 
     def language_of(user: Any) -> str:
         return default if user is None else of_person(user.name, default)
@@ -113,7 +114,7 @@ def template_vars(database: DatabaseOf, settings: Settings) -> dict[str, object]
             if user is None:
                 return away({}, int(time.time()))
             states = {spawner.name: spawner.pending or "ready" for spawner in user.spawners.values() if spawner.active}
-            return await read(database, user.name, states, translator(language_of(user)), windows)
+            return await read(database, user.name, states, translator(language_of(user)), policy)
 
         return home
 
@@ -151,13 +152,13 @@ def start(spawner: Any, translate: Translator) -> Start:
 
 
 async def read(
-    database: DatabaseOf, person: str, states: Mapping[str, str], translate: Translator, windows: Windows
+    database: DatabaseOf, person: str, states: Mapping[str, str], translate: Translator, policy: Policy
 ) -> Home:
     """Return the person's home as it is now; without the ledger's part if it does not answer in time."""
     now = int(time.time())
     try:
         loop = asyncio.get_running_loop()
-        viewed = loop.run_in_executor(_threads, lambda: view(database(), person, states, translate, now, windows))
+        viewed = loop.run_in_executor(_threads, lambda: view(database(), person, states, translate, now, policy))
         return await asyncio.wait_for(viewed, ANSWER_SECONDS)
     except (DatabaseAway, TimeoutError) as error:
         _log.warning("The ledger did not answer a page of %s: %s", person, error)
@@ -171,10 +172,10 @@ def away(states: Mapping[str, str], now: int) -> Home:
 
 
 def view(
-    database: Database, person: str, states: Mapping[str, str], translate: Translator, now: int, windows: Windows
+    database: Database, person: str, states: Mapping[str, str], translate: Translator, now: int, policy: Policy
 ) -> Home:
     """Return the person's home; `states` are the hub's servers by project code. Raises DatabaseAway."""
-    found = offers(database, person, now, windows)
+    found = offers(database, person, now, policy)
     with database.read() as transaction:
         rows = {
             offer.code: row
@@ -186,7 +187,7 @@ def view(
     return Home(
         away=False,
         asked=show_instant(now),
-        servers=tuple(_servers(found, rows, states, translate, now, windows)),
+        servers=tuple(_servers(found, rows, states, translate, now, policy)),
         projects=tuple(cards.project_card(offer, translate) for offer in found),
         notices=tuple(Notice(show_instant(row.at), row.text_ko if ko else row.text_en) for row in told),
     )
@@ -198,7 +199,7 @@ def _servers(
     states: Mapping[str, str],
     translate: Translator,
     now: int,
-    windows: Windows,
+    policy: Policy,
 ) -> list[Server]:
     servers = []
     by_code = {offer.code: offer for offer in found}
@@ -211,7 +212,7 @@ def _servers(
                 title=title,
                 profile=None if offer is None else _profile_name(offer, translate),
                 state=states.get(code, "settling"),
-                remaining=None if row is None else cards.remaining(_left(row, now, windows), now, translate),
+                remaining=None if row is None else cards.remaining(_left(row, now, policy), now, translate),
                 started=None if row is None or row.started_at is None else show_instant(row.started_at),
             )
         )
@@ -225,9 +226,9 @@ def _profile_name(offer: ProjectOffer, translate: Translator) -> str | None:
     return offer.open_profile
 
 
-def _left(row: Row, now: int, windows: Windows) -> TimeLeft:
+def _left(row: Row, now: int, policy: Policy) -> TimeLeft:
     """Return the time until the run is stopped, as the ledger stands: a margin before its last hold ends."""
     if row.role is None or row.project_state != ProjectState.APPROVED.value:
         return TimeLeft(0, Limit.RIGHTS)
     left = time_left(row.until_at, row.award_ends_at, row.available, row.gflops, now)
-    return TimeLeft(max(left.seconds - windows.stop_margin, 0), left.limit)
+    return TimeLeft(max(left.seconds - policy.stop_margin, 0), left.limit)

@@ -39,7 +39,7 @@ def reconciler(home: Home) -> Reconciler:
         database=home.database(),
         backend=home.backend(),
         hub=Hub(hub_url(home), home.secret("reconciler_token")),
-        windows=settings.windows(),
+        policy=settings.policy(),
         start_limit_seconds=settings.start_timeout_seconds + START_MARGIN_SECONDS,
     )
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from quotas.domain.admission import Request
 from quotas.domain.devices import FACTS, MODELS
 from quotas.domain.people import MembershipRole, Organisation, PlatformRole
+from quotas.domain.policy import Policy
 from quotas.domain.pools import CapacityPhase
 from quotas.domain.profiles import Profile
 from quotas.domain.projects import Award, ProjectKind
 from quotas.domain.rates import Precision, Rate, RateCard, RateRule
-from quotas.domain.runs import RunKind, Windows, new_run_id
+from quotas.domain.runs import RunKind, new_run_id
 from quotas.domain.units import DAY_SECONDS, PPM
 from quotas.services import admission, people, pools, profiles, projects, rates
 from quotas.store import audit
@@ -110,7 +111,7 @@ def shown(centre: Centre, code: str = "vision", now: int | None = None) -> proje
 def start(centre: Centre, profile: str = "cpu-small", person: str | None = None) -> admission.Decision:
     """Ask for a notebook on the centre's project, as its member if nobody is named."""
     request = Request(new_run_id(), RunKind.NOTEBOOK, person or centre.member, centre.project, profile)
-    return admission.reserve(centre.database, request, centre.now, Windows())
+    return admission.reserve(centre.database, request, centre.now, Policy())
 
 
 def events(centre: Centre, code: str) -> list[str]:

@@ -19,7 +19,7 @@ def write(home: Path, text: str) -> Path:
 def test_defaults_hold_without_a_file(tmp_path: Path) -> None:
     settings = read(tmp_path)
     assert (settings.host, settings.port, settings.backend) == ("127.0.0.1", 8000, "local")
-    assert settings.windows().hold == 1800
+    assert settings.policy().hold == 1800
 
 
 def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
+from quotas.domain.policy import Policy
 from quotas.domain.projects import ProjectState
 from quotas.domain.refusals import Code, Refused
-from quotas.domain.runs import RunKind, Windows
+from quotas.domain.runs import RunKind
 from quotas.domain.units import LARGEST, InvalidValue, amount, show_budget, show_duration, show_instant, show_rate
 
 _LONGEST_NAME = 80
@@ -104,24 +105,24 @@ class Admitted:
 
 
 Decision = Admitted | Refused
-Rule = Callable[[Request, Situation, int, Windows], Refused | None]
+Rule = Callable[[Request, Situation, int, Policy], Refused | None]
 
 
 def _names(request: Request) -> dict[str, str | int]:
     return {"person": request.person, "project": request.project, "profile": request.profile}
 
 
-def person_is_known(request: Request, situation: Situation, _now: int, _windows: Windows) -> Refused | None:
+def person_is_known(request: Request, situation: Situation, _now: int, _policy: Policy) -> Refused | None:
     """The person is registered."""
     return None if situation.person_known else Refused(Code.PERSON_UNKNOWN, _names(request))
 
 
-def project_exists(request: Request, situation: Situation, _now: int, _windows: Windows) -> Refused | None:
+def project_exists(request: Request, situation: Situation, _now: int, _policy: Policy) -> Refused | None:
     """The project exists."""
     return None if situation.project_state else Refused(Code.PROJECT_UNKNOWN, _names(request))
 
 
-def person_is_member(request: Request, situation: Situation, _now: int, _windows: Windows) -> Refused | None:
+def person_is_member(request: Request, situation: Situation, _now: int, _policy: Policy) -> Refused | None:
     """The person is a member of the project, in a role that may do this."""
     if situation.role is None:
         return Refused(Code.NOT_A_MEMBER, _names(request))
@@ -130,7 +131,7 @@ def person_is_member(request: Request, situation: Situation, _now: int, _windows
     return None if allowed else Refused(Code.ROLE_MAY_NOT, {**_names(request), "role": situation.role.value})
 
 
-def project_is_approved(request: Request, situation: Situation, _now: int, _windows: Windows) -> Refused | None:
+def project_is_approved(request: Request, situation: Situation, _now: int, _policy: Policy) -> Refused | None:
     """The project is approved and has not ended."""
     if situation.project_state is ProjectState.APPROVED:
         return None
@@ -139,7 +140,7 @@ def project_is_approved(request: Request, situation: Situation, _now: int, _wind
     return Refused(Code.PROJECT_NOT_APPROVED, {**_names(request), "state": str(situation.project_state or "none")})
 
 
-def award_runs(request: Request, situation: Situation, now: int, _windows: Windows) -> Refused | None:
+def award_runs(request: Request, situation: Situation, now: int, _policy: Policy) -> Refused | None:
     """The award has started and not ended."""
     allocation = situation.allocation
     if allocation is None:
@@ -152,7 +153,7 @@ def award_runs(request: Request, situation: Situation, now: int, _windows: Windo
     return None
 
 
-def profile_is_offered(request: Request, situation: Situation, _now: int, _windows: Windows) -> Refused | None:
+def profile_is_offered(request: Request, situation: Situation, _now: int, _policy: Policy) -> Refused | None:
     """The profile exists, is offered to the project and has a published rate."""
     if not situation.profile_known:
         return Refused(Code.PROFILE_UNKNOWN, _names(request))
@@ -163,14 +164,14 @@ def profile_is_offered(request: Request, situation: Situation, _now: int, _windo
     return None
 
 
-def none_is_open(request: Request, situation: Situation, _now: int, _windows: Windows) -> Refused | None:
+def none_is_open(request: Request, situation: Situation, _now: int, _policy: Policy) -> Refused | None:
     """No server of this person on this project is open."""
     if situation.open_run is None:
         return None
     return Refused(Code.ALREADY_RUNNING, {**_names(request), "run": situation.open_run})
 
 
-def ceiling_allows(request: Request, situation: Situation, _now: int, _windows: Windows) -> Refused | None:
+def ceiling_allows(request: Request, situation: Situation, _now: int, _policy: Policy) -> Refused | None:
     """The profile's rate fits under the ceiling of what the project may run at once."""
     allocation, gflops = situation.allocation, situation.gflops
     if allocation is None or gflops is None or allocation.in_use_gflops + gflops <= allocation.ceiling_gflops:
@@ -192,7 +193,7 @@ def free_pool(situation: Situation) -> PoolSituation | None:
     return next((pool for pool in situation.pools if pool.in_use + needed <= pool.healthy), None)
 
 
-def pool_has_room(request: Request, situation: Situation, _now: int, _windows: Windows) -> Refused | None:
+def pool_has_room(request: Request, situation: Situation, _now: int, _policy: Policy) -> Refused | None:
     """A pool has the healthy devices that the profile needs; a CPU profile needs none."""
     if situation.device_model is None or free_pool(situation) is not None:
         return None
@@ -208,20 +209,20 @@ def pool_has_room(request: Request, situation: Situation, _now: int, _windows: W
     )
 
 
-def hold_seconds(request: Request, situation: Situation, now: int, windows: Windows) -> tuple[int, int]:
+def hold_seconds(request: Request, situation: Situation, now: int, policy: Policy) -> tuple[int, int]:
     """Return (the seconds that a first hold would cover now, the least it must cover to be admitted)."""
     allocation, gflops = situation.allocation, situation.gflops
     if allocation is None or not gflops:
         return 0, 1
-    wanted = windows.hold + windows.stop_margin if request.seconds is None else request.seconds + windows.stop_margin
-    least = min(windows.minimum, wanted) if request.seconds is None else wanted
+    wanted = policy.hold + policy.stop_margin if request.seconds is None else request.seconds + policy.stop_margin
+    least = min(policy.minimum, wanted) if request.seconds is None else wanted
     affordable = min(allocation.available // gflops, LARGEST // gflops, allocation.ends_at - now)
     return min(wanted, affordable), least
 
 
-def budget_covers(request: Request, situation: Situation, now: int, windows: Windows) -> Refused | None:
+def budget_covers(request: Request, situation: Situation, now: int, policy: Policy) -> Refused | None:
     """The balance, and the time to the award's end, cover the least that a first hold must cover."""
-    seconds, least = hold_seconds(request, situation, now, windows)
+    seconds, least = hold_seconds(request, situation, now, policy)
     allocation = situation.allocation
     if seconds >= least or allocation is None:
         return None
@@ -253,16 +254,16 @@ RULES: tuple[Rule, ...] = (
 """In the order in which they are asked; the first that refuses is the answer."""
 
 
-def decide(request: Request, situation: Situation, now: int, windows: Windows) -> Decision:
+def decide(request: Request, situation: Situation, now: int, policy: Policy) -> Decision:
     """Return Admitted with what is to be held, or the first rule's refusal."""
     for rule in RULES:
-        refused = rule(request, situation, now, windows)
+        refused = rule(request, situation, now, policy)
         if refused is not None:
             return refused
     allocation = situation.allocation
     if allocation is None or situation.gflops is None or situation.card_version is None:
         raise AssertionError("the rules above refuse a situation without an allocation or a rate")
-    seconds, _ = hold_seconds(request, situation, now, windows)
+    seconds, _ = hold_seconds(request, situation, now, policy)
     pool = free_pool(situation) if situation.device_model else None
     return Admitted(
         run_id=request.run_id,
@@ -280,8 +281,8 @@ def decide(request: Request, situation: Situation, now: int, windows: Windows) -
 
 
 def each_rule(
-    request: Request, situation: Situation, now: int, windows: Windows
+    request: Request, situation: Situation, now: int, policy: Policy
 ) -> Iterator[tuple[str, str, Refused | None]]:
     """Yield (name, what it asks, its refusal or None) for every rule, also those after the first refusal."""
     for rule in RULES:
-        yield rule.__name__, (rule.__doc__ or "").strip(), rule(request, situation, now, windows)
+        yield rule.__name__, (rule.__doc__ or "").strip(), rule(request, situation, now, policy)

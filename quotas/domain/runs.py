@@ -70,21 +70,6 @@ class Limit(StrEnum):
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Lengths of the rolling hold, in seconds.
-
-    A notebook's hold covers `hold` + `stop_margin`; it is extended when less than `extend_below` is left of it. When
-    it cannot be, the person is warned and the server is stopped `stop_margin` before its end. A first hold that
-    would cover less than `minimum` is refused.
-    """
-
-    hold: int = 1800
-    stop_margin: int = 120
-    extend_below: int = 1320
-    minimum: int = 600
-
-
-@dataclass(frozen=True)
 class TimeLeft:
     """How long a run may go on as things stand, and which limit binds. `seconds` may be 0, never negative."""
 

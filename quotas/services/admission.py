@@ -10,9 +10,10 @@ from quotas.domain import ledger
 from quotas.domain.admission import Admitted, Decision, Request, decide
 from quotas.domain.ledger import Posting, TransferKind
 from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
+from quotas.domain.policy import Policy
 from quotas.domain.projects import ProjectState
 from quotas.domain.refusals import Code, Refused
-from quotas.domain.runs import HoldState, Limit, Outcome, RunKind, Windows, charged_seconds
+from quotas.domain.runs import HoldState, Limit, Outcome, RunKind, charged_seconds
 from quotas.domain.units import LARGEST, show_instant
 from quotas.store import admission as store
 from quotas.store import audit, notices
@@ -30,7 +31,7 @@ class _Raced(Exception):  # noqa: N818 - named for what happened
     """Another transaction changed what the decision had read; nothing of this one is kept."""
 
 
-def reserve(database: Database, request: Request, now: int, windows: Windows) -> Decision:
+def reserve(database: Database, request: Request, now: int, policy: Policy) -> Decision:
     """The request is decided; when admitted, its run and hold are committed and the amount is held.
 
     The same `request.run_id` again returns the first answer. `Refused(LEDGER_AWAY)` means that nothing was held.
@@ -39,7 +40,7 @@ def reserve(database: Database, request: Request, now: int, windows: Windows) ->
     for _ in range(ATTEMPTS):
         try:
             with database.write() as transaction:
-                return _reserve(transaction, request, now, windows)
+                return _reserve(transaction, request, now, policy)
         except (Conflict, _Raced, ledger_store.BalanceShort):
             with database.read() as transaction:
                 stored = runs_store.one(transaction, request.run_id)
@@ -50,11 +51,11 @@ def reserve(database: Database, request: Request, now: int, windows: Windows) ->
     return Refused(Code.LEDGER_AWAY)
 
 
-def _reserve(transaction: Transaction, request: Request, now: int, windows: Windows) -> Decision:
+def _reserve(transaction: Transaction, request: Request, now: int, policy: Policy) -> Decision:
     situation, keys = store.read_situation(transaction, request, now)
     if situation.open_run == request.run_id:
         raise _Raced
-    decision = decide(request, situation, now, windows)
+    decision = decide(request, situation, now, policy)
     if isinstance(decision, Refused):
         # A batch run that is asked for again meets its own hold in the balance and in the ceiling.
         if runs_store.one(transaction, request.run_id) is not None:
@@ -157,23 +158,23 @@ class Extension:
     warned_now: bool = False
 
 
-def extend(database: Database, run_id: str, now: int, windows: Windows) -> Extension:
+def extend(database: Database, run_id: str, now: int, policy: Policy) -> Extension:
     """The run's hold reaches as far as its rules allow, and rights were read anew; repeating it in time is harmless.
 
-    A notebook's hold is extended when less than `windows.extend_below` is left. When it cannot reach a full window,
+    A notebook's hold is extended when less than `policy.extend_below` is left. When it cannot reach a full window,
     the person gets a notice once, and the answer says when to stop it. Raises DatabaseAway: the hold stays as it is.
     """
     for _ in range(ATTEMPTS):
         try:
             with database.write() as transaction:
-                return _extend(transaction, run_id, now, windows)
+                return _extend(transaction, run_id, now, policy)
         except (_Raced, Conflict, ledger_store.BalanceShort):
             continue
     raise DatabaseAway("the hold could not be extended: its balance changed at every attempt")
 
 
 def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
-    transaction: Transaction, run_id: str, now: int, windows: Windows
+    transaction: Transaction, run_id: str, now: int, policy: Policy
 ) -> Extension:
     row = runs_store.one(transaction, run_id)
     if row is None or row.hold_state != HoldState.OPEN.value:
@@ -181,12 +182,12 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
     if not _may_still_run(row):
         return _ending(transaction, row, Extension(Standing.ENDING, row.until_at, now, Limit.RIGHTS), now)
     if row.kind == RunKind.BATCH.value:
-        if now < row.until_at - windows.stop_margin:
+        if now < row.until_at - policy.stop_margin:
             return Extension(Standing.KEPT, row.until_at)
         return _ending(transaction, row, Extension(Standing.ENDING, row.until_at, now, Limit.TIMEOUT), now)
-    if row.until_at - now >= windows.extend_below:
+    if row.until_at - now >= policy.extend_below:
         return Extension(Standing.KEPT, row.until_at)
-    wanted = now + windows.hold + windows.stop_margin
+    wanted = now + policy.hold + policy.stop_margin
     reach = min(wanted, row.award_ends_at, row.until_at + row.available // row.gflops)
     until_at = row.until_at
     if reach > until_at:
@@ -197,7 +198,7 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
             transaction.run(runs_store.UNMARK_WARNED, run=row.id)
         return Extension(Standing.EXTENDED, until_at)
     limit = Limit.AWARD_END if until_at >= row.award_ends_at else Limit.BUDGET
-    stop_at = until_at - windows.stop_margin
+    stop_at = until_at - policy.stop_margin
     return _ending(transaction, row, Extension(Standing.ENDING, until_at, stop_at, limit), now)
 
 

@@ -11,10 +11,11 @@ from types import MappingProxyType
 
 from quotas.domain.admission import Admitted, Request
 from quotas.domain.devices import FACTS, MODELS, counting_fact
+from quotas.domain.policy import Policy
 from quotas.domain.pools import CapacityPhase
 from quotas.domain.projects import Award
 from quotas.domain.rates import Precision, Rate, RateCard, RateRule, rate_from_fact
-from quotas.domain.runs import Outcome, RunKind, Windows, new_run_id
+from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.domain.units import CALENDAR, HOUR_SECONDS, PPM, InvalidValue
 from quotas.services import admission, people, pools, profiles, projects, rates
 from quotas.services.example_centre import (
@@ -212,7 +213,7 @@ def _session_steps(database: Database, project: str, session: SessionPlan, calen
 
     def begin() -> None:
         # One hold for the whole session, in place of one for each half hour of it.
-        decision = admission.reserve(database, request, starts_at, replace(Windows(), hold=seconds))
+        decision = admission.reserve(database, request, starts_at, replace(Policy(), hold=seconds))
         if not isinstance(decision, Admitted):
             raise AssertionError(f"{project}, {session}: {decision.sentence('en')}")
         admission.started(database, request.run_id, starts_at)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from quotas.domain.admission import Admitted, Decision, Request, Situation, decide, each_rule
+from quotas.domain.policy import Policy
 from quotas.domain.projects import Award, Phase, ProjectState, Standing, phase
 from quotas.domain.refusals import Code, Refused
-from quotas.domain.runs import RunKind, Windows
+from quotas.domain.runs import RunKind
 from quotas.store import admission as store
 from quotas.store import offers as offers_store
 from quotas.store.database import Database, Row, Transaction
@@ -62,19 +63,19 @@ class ProjectOffer:
     profiles: tuple[ProfileOffer, ...]
 
 
-def offers(database: Database, person: str, now: int, windows: Windows) -> list[ProjectOffer]:
+def offers(database: Database, person: str, now: int, policy: Policy) -> list[ProjectOffer]:
     """Return the person's projects, those that can start something first; empty for a stranger."""
     with database.read() as transaction:
         profiles = offers_store.profiles(transaction)
         found = [
-            _project_offer(transaction, row, profiles, person, now, windows)
+            _project_offer(transaction, row, profiles, person, now, policy)
             for row in offers_store.memberships(transaction, person, now)
         ]
     return sorted(found, key=lambda offer: (not any(each.available for each in offer.profiles), offer.code))
 
 
 def _project_offer(
-    transaction: Transaction, row: Row, profiles: list[Row], person: str, now: int, windows: Windows
+    transaction: Transaction, row: Row, profiles: list[Row], person: str, now: int, policy: Policy
 ) -> ProjectOffer:
     granted = 0
     if row.award_gflops is not None:
@@ -83,9 +84,7 @@ def _project_offer(
         ).budget_gflops_seconds()
     standing = Standing(ProjectState(row.state), row.starts_at, row.ends_at, granted, row.available or 0)
     each = [
-        _profile_offer(
-            transaction, profile, Request("", RunKind.NOTEBOOK, person, row.code, profile.code), now, windows
-        )
+        _profile_offer(transaction, profile, Request("", RunKind.NOTEBOOK, person, row.code, profile.code), now, policy)
         for profile in profiles
     ]
     return ProjectOffer(
@@ -107,9 +106,7 @@ def _project_offer(
     )
 
 
-def _profile_offer(
-    transaction: Transaction, profile: Row, request: Request, now: int, windows: Windows
-) -> ProfileOffer:
+def _profile_offer(transaction: Transaction, profile: Row, request: Request, now: int, policy: Policy) -> ProfileOffer:
     situation, _ = store.read_situation(transaction, request, now)
     allocation = situation.allocation
     affordable = 0
@@ -129,11 +126,11 @@ def _profile_offer(
         gflops=situation.gflops,
         affordable_seconds=affordable,
         free_devices=free,
-        decision=decide(request, situation, now, windows),
+        decision=decide(request, situation, now, policy),
     )
 
 
-def with_what_fits(database: Database, request: Request, refused: Refused, now: int, windows: Windows) -> Refused:
+def with_what_fits(database: Database, request: Request, refused: Refused, now: int, policy: Policy) -> Refused:
     """Return the refusal with the largest other profile that the person could start on the project now."""
     if refused.code not in _CAN_BE_CURED_BY_A_SMALLER_PROFILE:
         return refused
@@ -142,7 +139,7 @@ def with_what_fits(database: Database, request: Request, refused: Refused, now: 
         for profile in offers_store.profiles(transaction):
             asked = replace(request, profile=profile.code)
             situation, _ = store.read_situation(transaction, asked, now)
-            if isinstance(decide(asked, situation, now, windows), Admitted):
+            if isinstance(decide(asked, situation, now, policy), Admitted):
                 fitting.append((situation.gflops or 0, profile.code))
     return replace(refused, fits_now=max(fitting)[1]) if fitting else refused
 
@@ -165,14 +162,14 @@ class Explained:
     numbers: dict[str, str | int | None]
 
 
-def explain(database: Database, request: Request, now: int, windows: Windows) -> Explained:
+def explain(database: Database, request: Request, now: int, policy: Policy) -> Explained:
     """Return the decision that `reserve` would take now, rule by rule; nothing is held."""
     with database.read() as transaction:
         situation, _ = store.read_situation(transaction, request, now)
-    decision = decide(request, situation, now, windows)
+    decision = decide(request, situation, now, policy)
     if isinstance(decision, Refused):
-        decision = with_what_fits(database, request, decision, now, windows)
-    rules = tuple(RuleOutcome(*outcome) for outcome in each_rule(request, situation, now, windows))
+        decision = with_what_fits(database, request, decision, now, policy)
+    rules = tuple(RuleOutcome(*outcome) for outcome in each_rule(request, situation, now, policy))
     return Explained(decision, rules, dict(_numbers(situation)))
 
 

@@ -10,8 +10,9 @@ from typing import Protocol
 
 from quotas.backends.port import Backend, BackendAway
 from quotas.domain.launch import Seen, ended_as
+from quotas.domain.policy import Policy
 from quotas.domain.reconciliation import Action, HeldRun, action
-from quotas.domain.runs import Limit, Outcome, RunKind, RunState, Windows
+from quotas.domain.runs import Limit, Outcome, RunKind, RunState
 from quotas.services import admission, refunds
 from quotas.services.admission import Ended, Standing
 from quotas.store import audit
@@ -53,7 +54,7 @@ class Reconciler:
     database: Database
     backend: Backend
     hub: HubDoor
-    windows: Windows
+    policy: Policy
     start_limit_seconds: int
     suspects: dict[str, int] = field(default_factory=dict)
 
@@ -135,7 +136,7 @@ class Reconciler:
         return todo.value
 
     def _extend(self, row: Row, now: int) -> str | Ending:
-        extension = admission.extend(self.database, row.id, now, self.windows)
+        extension = admission.extend(self.database, row.id, now, self.policy)
         if extension.standing is Standing.ENDING and extension.stop_at is not None and extension.stop_at <= now:
             return Ending(row, Outcome.REVOKED if extension.limit is Limit.RIGHTS else Outcome.LIMIT, "stopped")
         return "warned" if extension.warned_now else extension.standing.value

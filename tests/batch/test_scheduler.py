@@ -19,7 +19,8 @@ from sqlalchemy import delete, select, update
 from batch.runner import INSPECT_SECONDS
 from batch.scheduler import leading
 from quotas.domain.people import MembershipRole
-from quotas.domain.runs import Outcome, Windows
+from quotas.domain.policy import Policy
+from quotas.domain.runs import Outcome
 from quotas.domain.schedules import ExecutionState, Timing
 from quotas.domain.units import InvalidValue
 from quotas.services import projects, runs, schedules
@@ -181,7 +182,7 @@ def test_a_run_that_is_gone_is_lost(platform: Platform, working: list[subprocess
 
 
 def reconciler(platform: Platform) -> Reconciler:
-    return Reconciler(platform.database, platform.backend, NoHub(), Windows(), 600)
+    return Reconciler(platform.database, platform.backend, NoHub(), Policy(), 600)
 
 
 class NoHub:

@@ -13,7 +13,8 @@ import pytest
 
 from cli.main import app
 from quotas.domain.admission import Admitted, Request
-from quotas.domain.runs import Outcome, RunKind, Windows, new_run_id
+from quotas.domain.policy import Policy
+from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.services import admission, people
 from quotas.services.admission import Ended as RunEnded
 from tests.centre import Centre
@@ -37,7 +38,7 @@ EVERY = sorted(commands(app))
 def run_of(centre: Centre, seconds: int = 100) -> str:
     """Return the id of a run of the member that ran for `seconds` and was charged 50 GFLOPS for each."""
     request = Request(new_run_id(), RunKind.NOTEBOOK, centre.member, centre.project, "cpu-small", door="test")
-    decision = admission.reserve(centre.database, request, centre.now, Windows())
+    decision = admission.reserve(centre.database, request, centre.now, Policy())
     assert isinstance(decision, Admitted)
     ended = RunEnded(centre.now, centre.now + seconds, Outcome.STOPPED, 0)
     admission.settle(centre.database, request.run_id, ended, centre.now + seconds)

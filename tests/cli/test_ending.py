@@ -12,8 +12,9 @@ import pytest
 from cli.supervision import runs as ending
 from quotas.domain.admission import Admitted, Request
 from quotas.domain.launch import Launch
+from quotas.domain.policy import Policy
 from quotas.domain.profiles import Profile
-from quotas.domain.runs import Outcome, RunKind, RunState, Windows, new_run_id
+from quotas.domain.runs import Outcome, RunKind, RunState, new_run_id
 from quotas.home import Home, open_home
 from quotas.services import admission, check, profiles, runs
 from tests.centre import Centre
@@ -38,7 +39,7 @@ def start(centre: Centre, home: Home) -> Callable[..., str]:
     def begin(command: str | None, person: str = "member") -> str:
         request = Request(new_run_id(), RunKind.NOTEBOOK, person, centre.project, "cpu-small", door="test")
         now = int(time.time())
-        decision = admission.reserve(centre.database, request, now, Windows())
+        decision = admission.reserve(centre.database, request, now, Policy())
         assert isinstance(decision, Admitted)
         if command is None:
             return request.run_id

@@ -24,7 +24,8 @@ from cli.up import Platform, Stop
 from quotas.backends.docker import HOME_LABEL
 from quotas.domain.admission import Admitted, Request
 from quotas.domain.launch import Launch
-from quotas.domain.runs import Outcome, RunKind, Windows, new_run_id
+from quotas.domain.policy import Policy
+from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.home import open_home
 from quotas.services import admission, profiles, runs
 from tests.cli.engine import skip_without_image
@@ -272,7 +273,7 @@ def test_a_start_with_another_backend_ends_what_the_first_left(platform: OwnPlat
     home = open_home(platform.home)
     database = home.database()
     request = Request(new_run_id(), RunKind.NOTEBOOK, MEMBER, PROJECT, PROFILE, door="test")
-    assert isinstance(admission.reserve(database, request, int(time.time()), Windows()), Admitted)
+    assert isinstance(admission.reserve(database, request, int(time.time()), Policy()), Admitted)
     profile = profiles.profile(database, PROFILE)
     assert profile is not None
     words = ("/bin/sh", "-c", "sleep 600")

@@ -20,14 +20,15 @@ from quotas.domain.admission import (
     free_pool,
 )
 from quotas.domain.people import MembershipRole
+from quotas.domain.policy import Policy
 from quotas.domain.projects import ProjectState
 from quotas.domain.refusals import Code, Refused
-from quotas.domain.runs import RunKind, Windows
+from quotas.domain.runs import RunKind
 from quotas.domain.units import LARGEST, InvalidValue
 
 NOW = 1_800_000_000
-WINDOWS = Windows()
-FIRST_HOLD = WINDOWS.hold + WINDOWS.stop_margin
+POLICY = Policy()
+FIRST_HOLD = POLICY.hold + POLICY.stop_margin
 ALLOCATION = AllocationSituation(7, NOW - 1000, NOW + 10**6, 100_000, 0, 10**12)
 SITUATION = Situation(
     role=MembershipRole.MEMBER,
@@ -53,7 +54,7 @@ def with_allocation(**changes: int) -> Situation:
 
 
 def code(situation: Situation, request: Request = NOTEBOOK, now: int = NOW) -> Code | None:
-    decision = decide(request, situation, now, WINDOWS)
+    decision = decide(request, situation, now, POLICY)
     if isinstance(decision, Admitted):
         return None
     assert decision.sentence("ko")
@@ -62,7 +63,7 @@ def code(situation: Situation, request: Request = NOTEBOOK, now: int = NOW) -> C
 
 
 def test_an_admission_names_all_that_is_held() -> None:
-    assert decide(NOTEBOOK, SITUATION, NOW, WINDOWS) == Admitted(
+    assert decide(NOTEBOOK, SITUATION, NOW, POLICY) == Admitted(
         run_id="run",
         allocation_id=7,
         card_version=3,
@@ -78,7 +79,7 @@ def test_an_admission_names_all_that_is_held() -> None:
 
 
 def test_a_cpu_profile_needs_no_pool() -> None:
-    decision = decide(NOTEBOOK, replace(SITUATION, device_model=None, device_count=0, pools=()), NOW, WINDOWS)
+    decision = decide(NOTEBOOK, replace(SITUATION, device_model=None, device_count=0, pools=()), NOW, POLICY)
     assert isinstance(decision, Admitted)
     assert (decision.pool_id, decision.device_model, decision.simulated) == (None, None, False)
 
@@ -101,8 +102,8 @@ BROKEN: list[tuple[Code, Situation]] = [
     (Code.CEILING, with_allocation(in_use_gflops=99_001)),
     (Code.POOL_FULL, replace(SITUATION, pools=())),
     (Code.POOL_FULL, replace(SITUATION, pools=(PoolSituation(1, False, 2, 1), PoolSituation(2, False, 2, 1)))),
-    (Code.BUDGET_SHORT, with_allocation(available=1000 * WINDOWS.minimum - 1)),
-    (Code.AWARD_ENDED, with_allocation(ends_at=NOW + WINDOWS.minimum - 1)),
+    (Code.BUDGET_SHORT, with_allocation(available=1000 * POLICY.minimum - 1)),
+    (Code.AWARD_ENDED, with_allocation(ends_at=NOW + POLICY.minimum - 1)),
 ]
 
 
@@ -113,7 +114,7 @@ def test_each_fact_alone_refuses(expected: Code, situation: Situation) -> None:
 
 @pytest.mark.parametrize(("expected", "situation"), BROKEN)
 def test_every_rule_is_told_also_after_the_first_refusal(expected: Code, situation: Situation) -> None:
-    outcomes = list(each_rule(NOTEBOOK, situation, NOW, WINDOWS))
+    outcomes = list(each_rule(NOTEBOOK, situation, NOW, POLICY))
     assert [name for name, _, _ in outcomes] == [rule.__name__ for rule in RULES]
     assert all(asks for _, asks, _ in outcomes)
     refusals = [refused for _, _, refused in outcomes if refused is not None]
@@ -124,10 +125,10 @@ def test_every_rule_is_told_also_after_the_first_refusal(expected: Code, situati
     ("situation", "request_", "now"),
     [
         (with_allocation(starts_at=NOW), NOTEBOOK, NOW),
-        (with_allocation(ends_at=NOW + WINDOWS.minimum), NOTEBOOK, NOW),
+        (with_allocation(ends_at=NOW + POLICY.minimum), NOTEBOOK, NOW),
         (with_allocation(in_use_gflops=99_000), NOTEBOOK, NOW),
-        (with_allocation(available=1000 * WINDOWS.minimum), NOTEBOOK, NOW),
-        (with_allocation(available=1000 * (3600 + WINDOWS.stop_margin)), batch(3600), NOW),
+        (with_allocation(available=1000 * POLICY.minimum), NOTEBOOK, NOW),
+        (with_allocation(available=1000 * (3600 + POLICY.stop_margin)), batch(3600), NOW),
         (replace(SITUATION, pools=(PoolSituation(1, False, 2, 0),)), NOTEBOOK, NOW),
         (replace(SITUATION, open_run=None), batch(1), NOW),
     ],
@@ -139,14 +140,14 @@ def test_what_just_fits_is_admitted(situation: Situation, request_: Request, now
 def test_the_end_of_an_award_is_exclusive() -> None:
     """The last second that counts is the one before its end; a hold reaches exactly to it."""
     situation = with_allocation(ends_at=NOW + 700)
-    decision = decide(NOTEBOOK, situation, NOW, WINDOWS)
+    decision = decide(NOTEBOOK, situation, NOW, POLICY)
     assert isinstance(decision, Admitted)
     assert decision.until_at == NOW + 700
     assert code(with_allocation(ends_at=NOW + 1), now=NOW + 1) is Code.AWARD_ENDED
 
 
 def test_a_batch_run_gets_all_or_nothing() -> None:
-    length = 3600 + WINDOWS.stop_margin
+    length = 3600 + POLICY.stop_margin
     assert code(with_allocation(available=1000 * length - 1), batch(3600)) is Code.BUDGET_SHORT
     assert code(with_allocation(ends_at=NOW + length - 1), batch(3600)) is Code.AWARD_ENDED
     assert code(with_allocation(ends_at=NOW + length), batch(3600)) is None
@@ -197,7 +198,7 @@ def test_what_is_admitted_never_exceeds_anything(
 ) -> None:
     allocation = AllocationSituation(1, NOW, NOW + lasts, ceiling, in_use, available)
     situation = replace(SITUATION, allocation=allocation, gflops=gflops)
-    decision = decide(NOTEBOOK if seconds is None else batch(seconds), situation, NOW, WINDOWS)
+    decision = decide(NOTEBOOK if seconds is None else batch(seconds), situation, NOW, POLICY)
     if isinstance(decision, Refused):
         assert decision.code in {Code.CEILING, Code.BUDGET_SHORT, Code.AWARD_ENDED}
         assert decision.sentence("ko")
@@ -208,6 +209,6 @@ def test_what_is_admitted_never_exceeds_anything(
     assert in_use + gflops <= ceiling
     length = decision.until_at - NOW
     if seconds is None:
-        assert WINDOWS.minimum <= length <= FIRST_HOLD
+        assert POLICY.minimum <= length <= FIRST_HOLD
     else:
-        assert length == seconds + WINDOWS.stop_margin
+        assert length == seconds + POLICY.stop_margin

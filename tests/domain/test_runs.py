@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quotas.domain.policy import Policy
 from quotas.domain.runs import (
     ALLOWED_CHANGES,
     Limit,
     RunState,
     TimeLeft,
-    Windows,
     charged_seconds,
     new_run_id,
     time_left,
@@ -65,5 +65,5 @@ def test_a_state_never_comes_back() -> None:
 
 
 def test_the_windows_leave_room_to_warn_and_to_stop() -> None:
-    windows = Windows()
-    assert windows.stop_margin < windows.minimum < windows.extend_below < windows.hold
+    policy = Policy()
+    assert policy.stop_margin < policy.minimum < policy.extend_below < policy.hold

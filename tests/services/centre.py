@@ -14,7 +14,8 @@ from sqlalchemy import select, update
 from quotas.domain.admission import Admitted, Decision, Request
 from quotas.domain.ledger import AccountKind, Posting, TransferKind
 from quotas.domain.people import MembershipRole
-from quotas.domain.runs import Outcome, RunKind, Windows, new_run_id
+from quotas.domain.policy import Policy
+from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.services import admission
 from quotas.store import ledger as ledger_store
 from quotas.store.database import Database
@@ -39,8 +40,8 @@ from quotas.store.tables import (
 START = 1_800_000_000
 """2027-01-15T08:00:00Z; awards start here unless a test says otherwise."""
 DAY = 86_400
-WINDOWS = Windows()
-FIRST_HOLD = WINDOWS.hold + WINDOWS.stop_margin
+POLICY = Policy()
+FIRST_HOLD = POLICY.hold + POLICY.stop_margin
 GPU_GFLOPS, CPU_GFLOPS = 1_000, 10
 
 
@@ -150,7 +151,7 @@ class Centre:
             transaction.insert(capacity_phases, {**values, **sizes})
 
     def reserve(self, now: int, **asked: object) -> Decision:
-        return admission.reserve(self.database, request(**asked), now, WINDOWS)
+        return admission.reserve(self.database, request(**asked), now, POLICY)
 
     def admitted(self, now: int, **asked: object) -> Admitted:
         decision = self.reserve(now, **asked)

@@ -15,11 +15,12 @@ from sqlalchemy import select
 
 from quotas.domain.admission import Admitted, Decision, Request
 from quotas.domain.people import MembershipRole
+from quotas.domain.policy import Policy
 from quotas.domain.pools import CapacityPhase
 from quotas.domain.projects import Award
 from quotas.domain.rates import Precision, Rate, RateCard, RateRule
 from quotas.domain.refusals import Code, Refused
-from quotas.domain.runs import Outcome, RunKind, Windows, new_run_id
+from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.domain.units import PPM
 from quotas.services import admission, check, pools, projects, rates, refunds
 from quotas.services.admission import Ended
@@ -30,7 +31,7 @@ from tests import centre as small
 from tests.services.faults import failing_after
 from tests.services.model import Asked, Model, Project, Run
 
-WINDOWS = Windows()
+POLICY = Policy()
 PEOPLE = ("pi", "member", "outsider")
 DEVICES = {"cpu-small": None, "h100-1g": "h100-mig-1g.10gb", "h100": "h100"}
 RATES = {"cpu-small": 50, "h100-1g": 8_109, "h100": 66_900}
@@ -217,7 +218,7 @@ class Machine(RuleBasedStateMachine):
         request = Request(
             asked.run_id, RunKind(asked.kind), asked.person, asked.project, asked.profile, asked.seconds, "machine"
         )
-        return admission.reserve(self.database, request, self.now, WINDOWS)
+        return admission.reserve(self.database, request, self.now, POLICY)
 
     @staticmethod
     def _compare(decision: Decision, expected: Run | str) -> None:
@@ -251,7 +252,7 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=PICK)
     def extend(self, pick: int) -> None:
         asked = self._run(pick)
-        extension = admission.extend(self.database, asked.run_id, self.now, WINDOWS)
+        extension = admission.extend(self.database, asked.run_id, self.now, POLICY)
         if asked.run_id in self.model.runs:
             expected = self.model.extend(self.model.runs[asked.run_id], self.now)
             assert (extension.standing.value, extension.until_at) == expected
@@ -261,7 +262,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def extend_all(self) -> None:
         for run in self.model.open_runs():
-            extension = admission.extend(self.database, run.asked.run_id, self.now, WINDOWS)
+            extension = admission.extend(self.database, run.asked.run_id, self.now, POLICY)
             assert (extension.standing.value, extension.until_at) == self.model.extend(run, self.now)
 
     @precondition(lambda self: self.asked)
@@ -338,7 +339,7 @@ class Machine(RuleBasedStateMachine):
     def _crash(self, asked: Asked, statement: int, what: str, error: Exception) -> None:
         calls: dict[str, Callable[[], Any]] = {
             "reserve": lambda: self._call_reserve(replace(asked, run_id=new_run_id())),
-            "extend": lambda: admission.extend(self.database, asked.run_id, self.now, WINDOWS),
+            "extend": lambda: admission.extend(self.database, asked.run_id, self.now, POLICY),
             "settle": lambda: admission.settle(
                 self.database, asked.run_id, self._ended(asked.run_id, "stopped"), self.now
             ),

@@ -15,7 +15,7 @@ from quotas.services import admission
 from quotas.services.admission import Ended, Standing
 from quotas.store import audit, notices
 from quotas.store.tables import audit_events, charges, holds, memberships, profiles, runs, transfers
-from tests.services.centre import CPU_GFLOPS, DAY, FIRST_HOLD, GPU_GFLOPS, START, WINDOWS, Centre
+from tests.services.centre import CPU_GFLOPS, DAY, FIRST_HOLD, GPU_GFLOPS, POLICY, START, Centre
 
 NOW = START + DAY
 BUDGET = 100_000 * GPU_GFLOPS
@@ -49,18 +49,18 @@ class TestReserve:
         assert events == [("eve", "start refused", "vision"), ("ada", "start admitted", "vision")]
 
     def test_a_short_balance_holds_what_it_covers_but_at_least_the_minimum(self, centre: Centre) -> None:
-        centre.award("vision", (WINDOWS.minimum + 1) * GPU_GFLOPS + 7)
-        assert centre.admitted(NOW).until_at == NOW + WINDOWS.minimum + 1
+        centre.award("vision", (POLICY.minimum + 1) * GPU_GFLOPS + 7)
+        assert centre.admitted(NOW).until_at == NOW + POLICY.minimum + 1
 
     def test_below_the_minimum_it_is_refused(self, centre: Centre) -> None:
-        centre.award("vision", WINDOWS.minimum * GPU_GFLOPS - 1)
+        centre.award("vision", POLICY.minimum * GPU_GFLOPS - 1)
         assert refusal(centre.reserve(NOW)) is Code.BUDGET_SHORT
 
     def test_a_batch_run_holds_its_full_length_or_nothing(self, centre: Centre) -> None:
-        allocation = centre.award("vision", (3600 + WINDOWS.stop_margin) * GPU_GFLOPS)
+        allocation = centre.award("vision", (3600 + POLICY.stop_margin) * GPU_GFLOPS)
         assert refusal(centre.reserve(NOW, kind=RunKind.BATCH, seconds=3601)) is Code.BUDGET_SHORT
         admitted = centre.admitted(NOW, kind=RunKind.BATCH, seconds=3600)
-        assert admitted.until_at == NOW + 3600 + WINDOWS.stop_margin
+        assert admitted.until_at == NOW + 3600 + POLICY.stop_margin
         assert centre.balances(allocation)["available"] == 0
 
     def test_nothing_is_held_past_the_awards_end(self, centre: Centre) -> None:
@@ -75,7 +75,7 @@ class TestReserve:
         assert centre.count(runs) == 1
 
     def test_the_same_batch_run_is_answered_the_same_although_it_took_the_balance(self, centre: Centre) -> None:
-        centre.award("vision", (3600 + WINDOWS.stop_margin) * GPU_GFLOPS, ceiling=GPU_GFLOPS)
+        centre.award("vision", (3600 + POLICY.stop_margin) * GPU_GFLOPS, ceiling=GPU_GFLOPS)
         first = centre.admitted(NOW, kind=RunKind.BATCH, seconds=3600)
         events = centre.count(audit_events)
         assert centre.reserve(NOW, run_id=first.run_id, kind=RunKind.BATCH, seconds=3600) == first
@@ -197,23 +197,23 @@ class TestExtend:
     def test_is_kept_while_enough_is_left(self, centre: Centre) -> None:
         centre.award("vision", BUDGET)
         run = centre.admitted(NOW)
-        later = run.until_at - WINDOWS.extend_below
-        assert admission.extend(centre.database, run.run_id, later, WINDOWS).standing is Standing.KEPT
+        later = run.until_at - POLICY.extend_below
+        assert admission.extend(centre.database, run.run_id, later, POLICY).standing is Standing.KEPT
 
     def test_reaches_a_full_window_again(self, centre: Centre) -> None:
         allocation = centre.award("vision", BUDGET)
         run = centre.admitted(NOW)
-        later = run.until_at - WINDOWS.extend_below + 1
-        extension = admission.extend(centre.database, run.run_id, later, WINDOWS)
+        later = run.until_at - POLICY.extend_below + 1
+        extension = admission.extend(centre.database, run.run_id, later, POLICY)
         assert (extension.standing, extension.until_at) == (Standing.EXTENDED, later + FIRST_HOLD)
         assert centre.balances(allocation)["held"] == (later + FIRST_HOLD - NOW) * GPU_GFLOPS
-        assert admission.extend(centre.database, run.run_id, later, WINDOWS).standing is Standing.KEPT
+        assert admission.extend(centre.database, run.run_id, later, POLICY).standing is Standing.KEPT
 
     def test_after_a_long_absence_it_pays_without_a_gap(self, centre: Centre) -> None:
         allocation = centre.award("vision", BUDGET)
         run = centre.admitted(NOW)
         later = run.until_at + 7000
-        assert admission.extend(centre.database, run.run_id, later, WINDOWS).until_at == later + FIRST_HOLD
+        assert admission.extend(centre.database, run.run_id, later, POLICY).until_at == later + FIRST_HOLD
         assert centre.balances(allocation)["held"] == (later + FIRST_HOLD - NOW) * GPU_GFLOPS
 
     @pytest.mark.parametrize(
@@ -226,10 +226,10 @@ class TestExtend:
         centre.award("vision", budget_seconds * GPU_GFLOPS, ends_at=NOW + ends_after)
         run = centre.admitted(NOW)
         later = run.until_at - 600
-        first = admission.extend(centre.database, run.run_id, later, WINDOWS)
+        first = admission.extend(centre.database, run.run_id, later, POLICY)
         until_at = run.until_at + 300
-        assert first == admission.Extension(Standing.ENDING, until_at, until_at - WINDOWS.stop_margin, limit, True)
-        again = admission.extend(centre.database, run.run_id, later + 60, WINDOWS)
+        assert first == admission.Extension(Standing.ENDING, until_at, until_at - POLICY.stop_margin, limit, True)
+        again = admission.extend(centre.database, run.run_id, later + 60, POLICY)
         assert again == dataclasses.replace(first, warned_now=False)
         with centre.database.read() as transaction:
             assert [notice.about for notice in notices.of_person(transaction, "ada", 0)] == [run.run_id]
@@ -238,11 +238,11 @@ class TestExtend:
         centre.award("vision", (2 * FIRST_HOLD + 300) * GPU_GFLOPS)
         run, other = centre.admitted(NOW), centre.admitted(NOW, person="bob")
         later = run.until_at - 600
-        assert admission.extend(centre.database, run.run_id, later, WINDOWS).warned_now
+        assert admission.extend(centre.database, run.run_id, later, POLICY).warned_now
         centre.settle(other.run_id, None, None)
-        assert admission.extend(centre.database, run.run_id, later, WINDOWS).standing is Standing.EXTENDED
+        assert admission.extend(centre.database, run.run_id, later, POLICY).standing is Standing.EXTENDED
         end = later + FIRST_HOLD - 100
-        assert admission.extend(centre.database, run.run_id, end, WINDOWS).warned_now
+        assert admission.extend(centre.database, run.run_id, end, POLICY).warned_now
         with centre.database.read() as transaction:
             told = [notice.about for notice in notices.of_person(transaction, "ada", 0)]
         assert len(told) == 2
@@ -257,21 +257,21 @@ class TestExtend:
         else:
             with centre.database.write() as transaction:
                 transaction.run(memberships.delete().where(memberships.c.person_id == centre.people["bob"]))
-        extension = admission.extend(centre.database, run.run_id, NOW + 1, WINDOWS)
+        extension = admission.extend(centre.database, run.run_id, NOW + 1, POLICY)
         assert (extension.standing, extension.stop_at, extension.limit) == (Standing.ENDING, NOW + 1, Limit.RIGHTS)
 
     def test_a_batch_run_is_never_extended(self, centre: Centre) -> None:
         centre.award("vision", BUDGET)
         run = centre.admitted(NOW, kind=RunKind.BATCH, seconds=600)
-        assert admission.extend(centre.database, run.run_id, NOW + 599, WINDOWS).standing is Standing.KEPT
-        ending = admission.extend(centre.database, run.run_id, NOW + 600, WINDOWS)
+        assert admission.extend(centre.database, run.run_id, NOW + 599, POLICY).standing is Standing.KEPT
+        ending = admission.extend(centre.database, run.run_id, NOW + 600, POLICY)
         assert (ending.standing, ending.stop_at, ending.limit) == (Standing.ENDING, NOW + 600, Limit.TIMEOUT)
 
     def test_a_settled_run_is_closed(self, centre: Centre) -> None:
         centre.award("vision", BUDGET)
         run_id, _ = centre.run(NOW, 10)
-        assert admission.extend(centre.database, run_id, NOW + 10, WINDOWS).standing is Standing.CLOSED
-        assert admission.extend(centre.database, new_run_id(), NOW, WINDOWS).standing is Standing.CLOSED
+        assert admission.extend(centre.database, run_id, NOW + 10, POLICY).standing is Standing.CLOSED
+        assert admission.extend(centre.database, new_run_id(), NOW, POLICY).standing is Standing.CLOSED
 
 
 class TestSettle:

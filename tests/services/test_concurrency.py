@@ -22,12 +22,12 @@ from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.services import admission, check, refunds
 from quotas.services.admission import Ended
 from quotas.store.tables import charges, holds, runs
-from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, START, WINDOWS, Centre
+from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, POLICY, START, Centre
 
 NOW = START + DAY
 PEOPLE = [f"person-{number}" for number in range(50)]
 FITTING = 7
-FIRST_HOLDS = FITTING * FIRST_HOLD * GPU_GFLOPS + WINDOWS.minimum * GPU_GFLOPS - 1
+FIRST_HOLDS = FITTING * FIRST_HOLD * GPU_GFLOPS + POLICY.minimum * GPU_GFLOPS - 1
 """A budget of exactly `FITTING` first holds: what is left is one short of the least that is admitted."""
 PLENTY = 10**9 * GPU_GFLOPS
 
@@ -66,7 +66,7 @@ class TestThreads:
         allocation = crowd.award("vision", FIRST_HOLDS)
         rest = len(PEOPLE) - FITTING
         assert everybody_asks(crowd) == {"admitted": FITTING, Code.BUDGET_SHORT.value: rest}
-        assert crowd.balances(allocation)["available"] == WINDOWS.minimum * GPU_GFLOPS - 1
+        assert crowd.balances(allocation)["available"] == POLICY.minimum * GPU_GFLOPS - 1
         assert check.findings(crowd.database, NOW) == []
 
     def test_of_the_last_devices_exactly_what_there_are(self, crowd: Centre) -> None:
@@ -87,7 +87,7 @@ class TestThreads:
 
     @pytest.mark.parametrize(("kind", "seconds"), [(RunKind.NOTEBOOK, None), (RunKind.BATCH, 60)])
     def test_one_request_many_times_is_one_run(self, crowd: Centre, kind: RunKind, seconds: int | None) -> None:
-        crowd.award("vision", (60 + WINDOWS.stop_margin) * GPU_GFLOPS if seconds else PLENTY)
+        crowd.award("vision", (60 + POLICY.stop_margin) * GPU_GFLOPS if seconds else PLENTY)
         run_id = new_run_id()
         decisions = at_once([lambda: crowd.reserve(NOW, run_id=run_id, kind=kind, seconds=seconds)] * 20)
         assert answers(decisions) == {"admitted": 20}
@@ -110,7 +110,7 @@ class TestThreads:
         calls: list[Callable[[], Any]] = []
         for run_id in open_runs:
             calls += [
-                lambda run_id=run_id: admission.extend(crowd.database, run_id, NOW + 1000, WINDOWS),
+                lambda run_id=run_id: admission.extend(crowd.database, run_id, NOW + 1000, POLICY),
                 lambda run_id=run_id: admission.settle(crowd.database, run_id, ended, NOW + 1000),
                 lambda run_id=run_id: admission.seen(crowd.database, run_id, NOW + 1000),
                 lambda: refunds.expire_ended(crowd.database, NOW + 1000),

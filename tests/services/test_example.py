@@ -13,9 +13,10 @@ import pytest
 
 from quotas.domain.admission import Admitted, Request
 from quotas.domain.people import Organisation, PlatformRole
+from quotas.domain.policy import Policy
 from quotas.domain.projects import Phase, ProjectKind, ProjectState
 from quotas.domain.refusals import Code, Refused
-from quotas.domain.runs import RunKind, Windows, new_run_id
+from quotas.domain.runs import RunKind, new_run_id
 from quotas.domain.units import CALENDAR, InvalidValue, show_rate
 from quotas.services import admission, check, example, people, pools, profiles, projects, rates, runs
 from quotas.store.database import Database
@@ -59,7 +60,7 @@ def town(loaded: Loaded, tmp_path: Path) -> Iterator[Database]:
 
 def start(town: Database, person: str, project: str, profile: str) -> admission.Decision:
     request = Request(new_run_id(), RunKind.NOTEBOOK, person, project, profile)
-    return admission.reserve(town, request, NOW, Windows())
+    return admission.reserve(town, request, NOW, Policy())
 
 
 def test_the_healthy_devices_have_8_85_petaflops_at_fp32(town: Database) -> None:

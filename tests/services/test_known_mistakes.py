@@ -15,7 +15,7 @@ from quotas.services.admission import Ended
 from quotas.store import ledger as ledger_store
 from quotas.store.database import Conflict, DatabaseAway
 from quotas.store.tables import charges, holds, persons, profiles, projects, runs
-from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, START, WINDOWS, Centre
+from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, POLICY, START, Centre
 from tests.services.faults import failing_after
 
 NOW = START + DAY
@@ -109,7 +109,7 @@ class TestRelabelled:
                 .where(profiles.c.code == "gpu")
                 .values(code="free", device_model=None, device_count=0, cpu_millis=1)
             )
-        assert admission.extend(centre.database, run.run_id, NOW + 1000, WINDOWS).until_at == NOW + 1000 + FIRST_HOLD
+        assert admission.extend(centre.database, run.run_id, NOW + 1000, POLICY).until_at == NOW + 1000 + FIRST_HOLD
         assert centre.settle(run.run_id, NOW, NOW + 100).amount == 100 * GPU_GFLOPS
         assert centre.in_use(allocation) == (0, 0)
         assert check.findings(centre.database, NOW + 100) == []
@@ -166,7 +166,7 @@ class TestCountedTwice:
         for _ in range(3):
             assert isinstance(centre.reserve(NOW, run_id=run.run_id, profile="gpu-2"), Admitted)
             admission.started(centre.database, run.run_id, NOW + 1)
-            admission.extend(centre.database, run.run_id, NOW + 1000, WINDOWS)
+            admission.extend(centre.database, run.run_id, NOW + 1000, POLICY)
         assert centre.in_use(allocation) == (2 * GPU_GFLOPS, 2)
 
     def test_a_repeated_end_gives_its_devices_back_once(self, centre: Centre) -> None:
@@ -186,7 +186,7 @@ class TestRounding:
         allocation = centre.award("vision", BUDGET)
         run = centre.admitted(NOW)
         for minute in range(1, 120):
-            admission.extend(centre.database, run.run_id, NOW + 60 * minute, WINDOWS)
+            admission.extend(centre.database, run.run_id, NOW + 60 * minute, POLICY)
         charge = centre.settle(run.run_id, NOW + 0.75, NOW + 7200.75)
         assert (charge.seconds, charge.overrun) == (7200, 0)
         assert centre.balances(allocation)["available"] == BUDGET - 7200 * GPU_GFLOPS
@@ -200,13 +200,13 @@ class TestTheEdgeOfADay:
         ends_at = parse_instant("ends", "2027-03-31")
         assert ends_at == parse_instant("ends", "2027-03-30T15:00Z")
         allocation = centre.award("vision", BUDGET, ends_at=ends_at)
-        last = centre.admitted(ends_at - WINDOWS.minimum)
+        last = centre.admitted(ends_at - POLICY.minimum)
         assert last.until_at == ends_at
         decision = centre.reserve(ends_at, person="bob")
         assert isinstance(decision, Refused)
         assert decision.code is Code.AWARD_ENDED
         assert decision.numbers["ends_at"] == "2027-03-31 00:00 KST"
-        centre.settle(last.run_id, ends_at - WINDOWS.minimum, ends_at)
+        centre.settle(last.run_id, ends_at - POLICY.minimum, ends_at)
         assert refunds.expire_ended(centre.database, ends_at - 1) == 0
         assert refunds.expire_ended(centre.database, ends_at) == 1
         assert centre.balances(allocation)["available"] == 0
@@ -215,7 +215,7 @@ class TestTheEdgeOfADay:
         edge = parse_instant("ends", "2027-03-31")
         first = centre.award("vision", BUDGET, ends_at=edge)
         second = centre.award("vision", BUDGET, starts_at=edge, ends_at=edge + DAY)
-        assert centre.admitted(edge - WINDOWS.minimum).allocation_id == first
+        assert centre.admitted(edge - POLICY.minimum).allocation_id == first
         assert centre.admitted(edge, person="bob").allocation_id == second
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from quotas.domain.admission import Admitted, Request
+from quotas.domain.policy import Policy
 from quotas.domain.pools import CapacityPhase
 from quotas.domain.rates import Precision
-from quotas.domain.runs import RunKind, Windows, new_run_id
+from quotas.domain.runs import RunKind, new_run_id
 from quotas.domain.units import DAY_SECONDS, InvalidValue
 from quotas.services import admission, check, pools
 from quotas.store import audit
@@ -34,7 +35,7 @@ def test_the_phase_that_has_begun_last_holds(seeded: Centre) -> None:
 
 def test_what_runs_is_counted_at_its_peak(seeded: Centre) -> None:
     request = Request(new_run_id(), RunKind.NOTEBOOK, seeded.member, seeded.project, "h100")
-    assert isinstance(admission.reserve(seeded.database, request, seeded.now, Windows()), Admitted)
+    assert isinstance(admission.reserve(seeded.database, request, seeded.now, Policy()), Admitted)
     view = next(each for each in pools.capacity(seeded.database, seeded.now) if each.device_model == "h100")
     assert (view.in_use, view.device_gflops, view.in_use_gflops) == (1, 66_900, 66_900)
     assert (view.powered_gflops, view.healthy_gflops) == (267_600, 267_600)
@@ -44,7 +45,7 @@ def test_what_runs_is_counted_at_its_peak(seeded: Centre) -> None:
 
 def test_a_shortage_begins_when_it_is_known(seeded: Centre) -> None:
     request = Request(new_run_id(), RunKind.NOTEBOOK, seeded.member, seeded.project, "h100")
-    assert isinstance(admission.reserve(seeded.database, request, seeded.now, Windows()), Admitted)
+    assert isinstance(admission.reserve(seeded.database, request, seeded.now, Policy()), Admitted)
     with pytest.raises(InvalidValue, match="1 h100 of main are in use") as raised:
         pools.add_phase(seeded.database, seeded.pool, CapacityPhase("h100", seeded.now - 60, 4, 4, 0), **BY)
     assert raised.value.field == "from_at"

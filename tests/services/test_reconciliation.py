@@ -16,15 +16,16 @@ from quotas.backends.local import LocalBackend
 from quotas.backends.port import BackendAway
 from quotas.domain.admission import Admitted, Request
 from quotas.domain.launch import RUN_VARIABLE, Launch, Seen
+from quotas.domain.policy import Policy
 from quotas.domain.profiles import Profile
-from quotas.domain.runs import RunKind, Windows, new_run_id
+from quotas.domain.runs import RunKind, new_run_id
 from quotas.services import admission, check, doors, projects
 from quotas.services.reconciliation import STOP_GRACE_SECONDS, SUSPECT_SECONDS, Reconciler
 from quotas.store import notices
 from quotas.store import runs as runs_store
 from tests.centre import Centre
 
-WINDOWS = Windows()
+POLICY = Policy()
 PROFILE = Profile("cpu-small", "작은 CPU", "CPU small", "image", 1000, 2**30, 2**30)
 
 
@@ -65,13 +66,13 @@ class World:
         self.door = Door()
         self.now = centre.now
         self.instance = doors.boot(centre.database, "hub", centre.now - 60)
-        self.loop = Reconciler(centre.database, self.backend, self.door, WINDOWS, 600)
+        self.loop = Reconciler(centre.database, self.backend, self.door, POLICY, 600)
         self.launched: list[str] = []
 
     def hold(self, profile: str = "cpu-small", kind: RunKind = RunKind.NOTEBOOK, seconds: int | None = None) -> str:
         run_id = new_run_id()
         request = Request(run_id, kind, self.centre.member, self.centre.project, profile, seconds, door=self.instance)
-        assert isinstance(admission.reserve(self.centre.database, request, self.now, WINDOWS), Admitted)
+        assert isinstance(admission.reserve(self.centre.database, request, self.now, POLICY), Admitted)
         return run_id
 
     def launch(self, run_id: str, *command: str) -> None:
@@ -140,11 +141,11 @@ def test_holds_are_extended_while_hub_and_backend_are_away(world: World) -> None
     run_id = world.hold()
     world.start(run_id)
     world.door.known = None
-    away = Reconciler(world.centre.database, Away(world.folder / "runs"), world.door, WINDOWS, 600)
+    away = Reconciler(world.centre.database, Away(world.folder / "runs"), world.door, POLICY, 600)
     for _ in range(6):
         world.now += 600
         away.tick(world.now)
-    assert world.row(run_id).until_at >= world.now + WINDOWS.stop_margin
+    assert world.row(run_id).until_at >= world.now + POLICY.stop_margin
     assert world.alive(run_id)
 
 
@@ -254,7 +255,7 @@ def test_the_award_s_end_warns_once_and_stops_before_the_window_ends(world: Worl
     counted = [world.tick(200) for _ in range(5)]
     assert sum(each.get("warned", 0) for each in counted) == 1
     assert world.alive(run_id)
-    world.tick(world.centre.ends_at - WINDOWS.stop_margin - world.now)
+    world.tick(world.centre.ends_at - POLICY.stop_margin - world.now)
     assert world.alive(run_id) == []
     row = world.row(run_id)
     assert row.outcome == "limit"

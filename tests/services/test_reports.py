@@ -7,6 +7,7 @@ import io
 import json
 
 from quotas.domain.ledger import AccountKind, TransferKind
+from quotas.domain.policy import Policy
 from quotas.domain.projects import Phase
 from quotas.services import admission, refunds, reports
 from tests import centre as whole
@@ -76,7 +77,7 @@ def test_the_balances_of_each_project(centre: Centre) -> None:
 
 def test_the_status_of_a_centre(seeded: whole.Centre) -> None:
     asked = request(person=seeded.pi, project=seeded.project, profile="h100")
-    admission.reserve(seeded.database, asked, seeded.now, admission.Windows())
+    admission.reserve(seeded.database, asked, seeded.now, Policy())
     now = reports.status(seeded.database, seeded.now)
     assert now.projects == {Phase.ACTIVE: 1}
     assert (now.awarded_gflops, now.open_runs, now.in_use_gflops) == (200_000, 1, 66_900)

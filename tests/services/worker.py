@@ -10,16 +10,17 @@ from __future__ import annotations
 import sys
 
 from quotas.domain.admission import Admitted, Request
-from quotas.domain.runs import Outcome, RunKind, Windows, new_run_id
+from quotas.domain.policy import Policy
+from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.services import admission
 from quotas.store.database import Database
 
-WINDOWS = Windows()
+POLICY = Policy()
 
 
 def ask(database: Database, project: str, person: str, now: int) -> str:
     asked = Request(new_run_id(), RunKind.NOTEBOOK, person, project, "gpu", door="worker")
-    decision = admission.reserve(database, asked, now, WINDOWS)
+    decision = admission.reserve(database, asked, now, POLICY)
     return f"admitted {asked.run_id}" if isinstance(decision, Admitted) else f"refused {decision.code}"
 
 
@@ -30,7 +31,7 @@ def loop(database: Database, project: str, person: str, now: int) -> None:
         if answer != "admitted":
             return
         admission.started(database, run_id, now)
-        admission.extend(database, run_id, now + 1000, WINDOWS)
+        admission.extend(database, run_id, now + 1000, POLICY)
         admission.settle(database, run_id, admission.Ended(now, now + 1001, Outcome.STOPPED), now + 1001)
         print("settled", run_id, flush=True)
         now += 1001

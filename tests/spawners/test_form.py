@@ -11,9 +11,10 @@ import pytest
 
 from quotas.domain.admission import Request
 from quotas.domain.people import LANGUAGES
+from quotas.domain.policy import Policy
 from quotas.domain.projects import Phase
 from quotas.domain.refusals import TABLE, Code, Refused
-from quotas.domain.runs import RunKind, Windows, new_run_id
+from quotas.domain.runs import RunKind, new_run_id
 from quotas.services import admission, projects
 from quotas.services.offers import ProfileOffer, ProjectOffer, offers
 from quotas.store.database import Database
@@ -64,7 +65,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def found(database: Database) -> list[ProjectOffer]:
     world = centre.build(database)
-    return offers(database, world.member, world.now, Windows())
+    return offers(database, world.member, world.now, Policy())
 
 
 def form(found: Sequence[ProjectOffer], language: str = "en", server_name: str = "", **more: object) -> Page:
@@ -104,7 +105,7 @@ def test_the_last_choice_is_preselected_where_it_can_be_had(found: list[ProjectO
 def test_what_cannot_be_had_is_shown_with_its_reason_and_a_way_on(database: Database) -> None:
     world = centre.build(database)
     projects.withdraw_profile(database, world.project, "h100", actor="x", now=world.now)
-    page = form(offers(database, world.member, world.now, Windows()))
+    page = form(offers(database, world.member, world.now, Policy()))
     assert [each["value"] for each in page.all("input", name="profile")] == ["cpu-small", "h100-1g"]
     assert page.all("div", **{"data-refusal": "profile_not_offered"})
     assert "may not use the profile h100." in page.text
@@ -114,8 +115,8 @@ def test_what_cannot_be_had_is_shown_with_its_reason_and_a_way_on(database: Data
 def test_a_running_server_is_offered_to_open_and_not_to_start(database: Database) -> None:
     world = centre.build(database)
     asked = Request(new_run_id(), RunKind.NOTEBOOK, world.member, world.project, "cpu-small")
-    admission.reserve(database, asked, world.now, Windows())
-    page = form(offers(database, world.member, world.now, Windows()))
+    admission.reserve(database, asked, world.now, Policy())
+    page = form(offers(database, world.member, world.now, Policy()))
     assert page.all("form") == []
     assert page.all("a", href="/hub/user/member/vision/")
     assert page.all("div", **{"data-refusal": "already_running"})

@@ -16,7 +16,8 @@ from jupyterhub._data import DATA_FILES_PATH
 
 from quotas.domain.admission import Request
 from quotas.domain.people import LANGUAGES
-from quotas.domain.runs import RunKind, Windows, new_run_id
+from quotas.domain.policy import Policy
+from quotas.domain.runs import RunKind, new_run_id
 from quotas.domain.units import HOUR_SECONDS
 from quotas.services import admission, people, projects
 from quotas.settings import Settings
@@ -211,12 +212,12 @@ def world(database: Database) -> centre.Centre:
 def start(world: centre.Centre, profile: str = "h100") -> str:
     run_id = new_run_id()
     asked = Request(run_id, RunKind.NOTEBOOK, world.member, world.project, profile)
-    admission.reserve(world.database, asked, world.now, Windows())
+    admission.reserve(world.database, asked, world.now, Policy())
     return run_id
 
 
 def home(world: centre.Centre, states: dict[str, str], now: int | None = None, language: str = "en") -> pages.Home:
-    return pages.view(world.database, world.member, states, translator(language), now or world.now, Windows())
+    return pages.view(world.database, world.member, states, translator(language), now or world.now, Policy())
 
 
 def test_the_time_left_ends_a_margin_before_the_limit_that_binds(world: centre.Centre) -> None:
@@ -225,7 +226,7 @@ def test_the_time_left_ends_a_margin_before_the_limit_that_binds(world: centre.C
     assert (server.state, server.profile) == ("ready", "h100 profile")
     assert server.remaining is not None
     assert server.remaining.limit == "the end of the award"
-    assert server.remaining.seconds == world.ends_at - world.now - Windows().stop_margin
+    assert server.remaining.seconds == world.ends_at - world.now - Policy().stop_margin
     assert server.remaining.until == "2027-02-13 16:58 KST"
 
 
@@ -235,12 +236,12 @@ def test_a_budget_that_ends_first_is_named(world: centre.Centre) -> None:
     centre.approve(world, "small", small)
     run_id = new_run_id()
     asked = Request(run_id, RunKind.NOTEBOOK, world.pi, "small", "h100")
-    admission.reserve(world.database, asked, world.now, Windows())
-    view = pages.view(world.database, world.pi, {"small": "ready"}, translator("ko"), world.now, Windows())
+    admission.reserve(world.database, asked, world.now, Policy())
+    view = pages.view(world.database, world.pi, {"small": "ready"}, translator("ko"), world.now, Policy())
     remaining = next(server for server in view.servers if server.project == "small").remaining
     assert remaining is not None
     assert remaining.limit == "과제의 잔여량"
-    assert remaining.seconds == small.budget_gflops_seconds() // 66_900 - Windows().stop_margin
+    assert remaining.seconds == small.budget_gflops_seconds() // 66_900 - Policy().stop_margin
 
 
 def test_a_member_who_is_taken_out_has_no_time_left(world: centre.Centre) -> None:
@@ -259,7 +260,7 @@ def test_what_only_the_ledger_has_is_being_settled(world: centre.Centre) -> None
 def test_the_person_is_told_what_the_ledger_told_them(world: centre.Centre) -> None:
     run_id = start(world)
     late = world.ends_at - HOUR_SECONDS // 4
-    admission.extend(world.database, run_id, late, Windows())
+    admission.extend(world.database, run_id, late, Policy())
     view = home(world, {"vision": "ready"}, late, "ko")
     assert len(view.notices) == 1
     assert "작업을 저장하세요" in view.notices[0].text
@@ -269,7 +270,7 @@ def test_the_person_is_told_what_the_ledger_told_them(world: centre.Centre) -> N
 def test_without_the_ledger_home_shows_the_hubs_servers(tmp_path: Path, language: str) -> None:
     gone = Database(f"sqlite:///{tmp_path / 'missing' / 'ledger.sqlite'}")
     states = {"": "ready", "vision": "ready", "robots": "stop"}
-    view = asyncio.run(pages.read(lambda: gone, "ada", states, translator(language), Windows()))
+    view = asyncio.run(pages.read(lambda: gone, "ada", states, translator(language), Policy()))
     gone.close()
     assert view.away
     assert [(server.project, server.state) for server in view.servers] == [("robots", "stop"), ("vision", "ready")]

@@ -21,7 +21,7 @@ from quotas.store import notices
 from tests.platform import BY, CPU, GPU, LARGE, RATES, ROOT, Platform, add_project, build_world, running, wait_for
 
 TINY = {"hold_seconds": 6, "stop_margin_seconds": 2, "extend_below_seconds": 5, "minimum_session_seconds": 3}
-"""Windows in which a hold is seen to be extended, and to end, within a test."""
+"""Lengths with which a hold is seen to be extended, and to end, within a test."""
 
 
 def settled(platform: Platform, project: str) -> Any:
