@@ -17,6 +17,8 @@ from quotas.store.tables.people import (
     platform_roles,
     projects,
 )
+from quotas.store.tables.queue import drains, queue_entries
+from quotas.store.tables.reservations import reservation_roster, reservation_windows, reservations
 from quotas.store.tables.supply import (
     capability_facts,
     capacity_phases,
@@ -41,6 +43,7 @@ __all__ = [
     "credentials",
     "device_models",
     "doors",
+    "drains",
     "executions",
     "holds",
     "images",
@@ -55,8 +58,12 @@ __all__ = [
     "profiles",
     "project_profiles",
     "projects",
+    "queue_entries",
     "rate_cards",
     "rates",
+    "reservation_roster",
+    "reservation_windows",
+    "reservations",
     "runs",
     "schedules",
     "transfers",

@@ -35,6 +35,8 @@ runs = Table(
     Column("outcome", String(20)),
     Column("exit_code", Integer),
     instant("warned_at", nullable=True),
+    instant("preempt_at", nullable=True),
+    Column("preempted_for", String(36)),
     Index(
         "uq_runs_open_notebook",
         "person_id",
@@ -63,8 +65,19 @@ holds = Table(
     Column("state", String(10), nullable=False),
     instant("closed_at", nullable=True),
     Column("extensions", Integer, nullable=False, server_default=text("0")),
+    Column("priority", String(13), nullable=False, server_default=text("'guaranteed'")),
+    Column("window_id", ForeignKey("reservation_windows.id")),
+    instant("ends_by", nullable=True),
     CheckConstraint("amount > 0", name="amount_positive"),
     CheckConstraint("gflops > 0", name="gflops_positive"),
+    Index(
+        "ix_holds_open_devices",
+        "device_model",
+        "pool_id",
+        "until_at",
+        sqlite_where=text("state = 'open'"),
+        postgresql_where=text("state = 'open'"),
+    ),
     Index(
         "ix_holds_open",
         "allocation_id",

@@ -129,6 +129,8 @@ pool_devices = Table(
     Column("device_model", ForeignKey("device_models.code"), primary_key=True),
     Column("pool_id", ForeignKey("pools.id"), primary_key=True),
     Column("in_use", Integer, nullable=False, server_default=text("0")),
+    Column("drained", Integer, nullable=False, server_default=text("0")),
+    Column("reserved", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("in_use >= 0", name="in_use_not_negative"),
     sqlite_with_rowid=False,
 )
