@@ -119,6 +119,7 @@ allocations = Table(
     instant("expired_at", nullable=True),
     Column("beyond_gflops", BigInteger, nullable=False, server_default=text("0")),
     instant("suspended_at", nullable=True),
+    instant("revoked_at", nullable=True),
     Column("decayed_use", Float, nullable=False, server_default=text("0")),
     Column("decayed_at", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("in_use_gflops >= 0", name="in_use_not_negative"),

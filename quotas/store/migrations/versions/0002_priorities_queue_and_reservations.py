@@ -154,6 +154,7 @@ def _extend_tables() -> None:
         "allocations": (
             Column("beyond_gflops", BigInteger, nullable=False, server_default=_NONE),
             Column("suspended_at", BigInteger),
+            Column("revoked_at", BigInteger),
             Column("decayed_use", Float, nullable=False, server_default=_NONE),
             Column("decayed_at", BigInteger, nullable=False, server_default=_NONE),
         ),
