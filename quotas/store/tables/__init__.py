@@ -18,6 +18,7 @@ from quotas.store.tables.people import (
     projects,
 )
 from quotas.store.tables.queue import drains, queue_entries
+from quotas.store.tables.recalls import award_notices, award_watches, periodic_jobs, recall_months, recalls
 from quotas.store.tables.reservations import reservation_roster, reservation_windows, reservations
 from quotas.store.tables.supply import (
     capability_facts,
@@ -36,6 +37,8 @@ __all__ = [
     "accounts",
     "allocations",
     "audit_events",
+    "award_notices",
+    "award_watches",
     "awards",
     "capability_facts",
     "capacity_phases",
@@ -51,6 +54,7 @@ __all__ = [
     "metadata",
     "notices",
     "organisations",
+    "periodic_jobs",
     "persons",
     "platform_roles",
     "pool_devices",
@@ -61,6 +65,8 @@ __all__ = [
     "queue_entries",
     "rate_cards",
     "rates",
+    "recall_months",
+    "recalls",
     "reservation_roster",
     "reservation_windows",
     "reservations",

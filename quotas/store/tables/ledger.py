@@ -122,13 +122,20 @@ transfers = Table(
     Column("note", Text),
     CheckConstraint("amount > 0", name="amount_positive"),
     CheckConstraint("debit_account_id <> credit_account_id", name="two_accounts"),
+    # Of a run there are a handful of transfers, of an award in all: a granted sum is read without the runs'.
+    Index(
+        "ix_transfers_awarded",
+        "allocation_id",
+        sqlite_where=text("run_id IS NULL"),
+        postgresql_where=text("run_id IS NULL"),
+    ),
 )
 
 charges = Table(
     "charges",
     metadata,
     Column("run_id", ForeignKey("runs.id"), primary_key=True),
-    Column("allocation_id", ForeignKey("allocations.id"), nullable=False, index=True),
+    Column("allocation_id", ForeignKey("allocations.id"), nullable=False),
     Column("card_version", Integer, nullable=False),
     Column("gflops", BigInteger, nullable=False),
     Column("seconds", BigInteger, nullable=False),
@@ -137,5 +144,6 @@ charges = Table(
     instant("settled_at"),
     CheckConstraint("amount = gflops * seconds", name="amount_is_rate_by_time"),
     CheckConstraint("overrun_amount >= 0 AND overrun_amount <= amount", name="overrun_within"),
+    Index("ix_charges_allocation_id_settled_at", "allocation_id", "settled_at"),
     sqlite_with_rowid=False,
 )

@@ -28,6 +28,7 @@ notices = Table(
     Column("text_ko", Text, nullable=False),
     Column("text_en", Text, nullable=False),
     instant("at"),
+    instant("read_at", nullable=True),
     UniqueConstraint("person_id", "kind", "about"),
 )
 

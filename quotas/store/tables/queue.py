@@ -44,6 +44,7 @@ queue_entries = Table(
         sqlite_where=text("ended_at IS NULL"),
         postgresql_where=text("ended_at IS NULL"),
     ),
+    Index("ix_queue_entries_project_id_joined_at", "project_id", "joined_at"),
     sqlite_with_rowid=False,
 )
 """`run_id` is the run that the entry becomes; while it waits there is no such run."""
