@@ -3,7 +3,10 @@
 ====================  ==============================================
 event                 debit → credit
 ====================  ==============================================
-grant                 issuance → available
+grant, supplement     issuance → available
+tranche, move in      issuance → available
+recall, revoke        available → issuance
+move out              available → issuance
 hold, extend          available → held
 settle                held → spent, and the rest held → available
 overrun               overrun → spent (the operator bears it)
@@ -50,6 +53,12 @@ class TransferKind(StrEnum):
     OVERRUN = "overrun"
     REFUND = "refund"
     EXPIRE = "expire"
+    SUPPLEMENT = "supplement"
+    TRANCHE = "tranche"
+    MOVE_IN = "move_in"
+    RECALL = "recall"
+    REVOKE = "revoke"
+    MOVE_OUT = "move_out"
 
 
 SIDES: dict[TransferKind, tuple[AccountKind, AccountKind]] = {
@@ -61,7 +70,16 @@ SIDES: dict[TransferKind, tuple[AccountKind, AccountKind]] = {
     TransferKind.OVERRUN: (AccountKind.OVERRUN, AccountKind.SPENT),
     TransferKind.REFUND: (AccountKind.SPENT, AccountKind.AVAILABLE),
     TransferKind.EXPIRE: (AccountKind.AVAILABLE, AccountKind.EXPIRED),
+    TransferKind.SUPPLEMENT: (AccountKind.ISSUANCE, AccountKind.AVAILABLE),
+    TransferKind.TRANCHE: (AccountKind.ISSUANCE, AccountKind.AVAILABLE),
+    TransferKind.MOVE_IN: (AccountKind.ISSUANCE, AccountKind.AVAILABLE),
+    TransferKind.RECALL: (AccountKind.AVAILABLE, AccountKind.ISSUANCE),
+    TransferKind.REVOKE: (AccountKind.AVAILABLE, AccountKind.ISSUANCE),
+    TransferKind.MOVE_OUT: (AccountKind.AVAILABLE, AccountKind.ISSUANCE),
 }
+RAISES = frozenset({TransferKind.GRANT, TransferKind.SUPPLEMENT, TransferKind.TRANCHE, TransferKind.MOVE_IN})
+LOWERS = frozenset({TransferKind.RECALL, TransferKind.REVOKE, TransferKind.MOVE_OUT})
+"""What was granted of an allocation is the sum of the transfers that raise it, less those that lower it."""
 
 
 @dataclass(frozen=True)
