@@ -5,6 +5,7 @@ it: an admission reads and writes these tables, and has fewer pages to write.
 """
 
 from quotas.store.tables.columns import metadata
+from quotas.store.tables.copayments import copayment_lines, copayment_statements, rate_card_drafts
 from quotas.store.tables.ledger import accounts, charges, holds, runs, transfers
 from quotas.store.tables.notebooks import audit_events, doors, executions, notices, schedules
 from quotas.store.tables.people import (
@@ -43,6 +44,8 @@ __all__ = [
     "capability_facts",
     "capacity_phases",
     "charges",
+    "copayment_lines",
+    "copayment_statements",
     "credentials",
     "device_models",
     "doors",
@@ -63,6 +66,7 @@ __all__ = [
     "project_profiles",
     "projects",
     "queue_entries",
+    "rate_card_drafts",
     "rate_cards",
     "rates",
     "recall_months",

@@ -122,6 +122,13 @@ transfers = Table(
     Column("note", Text),
     CheckConstraint("amount > 0", name="amount_positive"),
     CheckConstraint("debit_account_id <> credit_account_id", name="two_accounts"),
+    Index(
+        "ix_transfers_refunds",
+        "allocation_id",
+        "run_id",
+        sqlite_where=text("kind = 'refund'"),
+        postgresql_where=text("kind = 'refund'"),
+    ),
     # Of a run there are a handful of transfers, of an award in all: a granted sum is read without the runs'.
     Index(
         "ix_transfers_awarded",

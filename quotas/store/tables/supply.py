@@ -27,6 +27,8 @@ device_models = Table(
     Column("parent", ForeignKey("device_models.code")),
     Column("units", Integer, nullable=False),
     Column("units_total", Integer, nullable=False),
+    Column("units_source", String(300)),
+    Column("units_status", String(20), nullable=False, server_default=text("'copied'")),
     CheckConstraint("units > 0 AND units <= units_total", name="units_in_total"),
 )
 
@@ -38,6 +40,9 @@ capability_facts = Table(
     Column("source", String(300), primary_key=True),
     Column("peak_gflops", BigInteger, nullable=False),
     Column("status", String(20), nullable=False),
+    Column("density", String(10), nullable=False, server_default=text("'dense'")),
+    Column("source_date", String(10)),
+    Column("superseded", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("peak_gflops > 0", name="peak_positive"),
 )
 
@@ -84,6 +89,7 @@ rate_cards = Table(
     Column("reference_precision", String(20), nullable=False),
     instant("published_at"),
     Column("published_by", String(63), nullable=False),
+    Column("density", String(10), nullable=False, server_default=text("'dense'")),
     UniqueConstraint("effective_from"),
 )
 
@@ -96,6 +102,7 @@ rates = Table(
     Column("rule", String(10), nullable=False),
     Column("reason", Text, nullable=False),
     Column("approver", String(63)),
+    Column("krw_per_device_month", BigInteger),
     CheckConstraint("gflops > 0", name="gflops_positive"),
     sqlite_with_rowid=False,
 )
