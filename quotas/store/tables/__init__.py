@@ -4,6 +4,7 @@ Where `sqlite_with_rowid` is False, SQLite keeps the rows in their primary key's
 it: an admission reads and writes these tables, and has fewer pages to write.
 """
 
+from quotas.store.tables.awards import award_changes, outcome_reports, renewals, tranches
 from quotas.store.tables.columns import metadata
 from quotas.store.tables.copayments import copayment_lines, copayment_statements, rate_card_drafts
 from quotas.store.tables.ledger import accounts, charges, holds, runs, transfers
@@ -38,6 +39,7 @@ __all__ = [
     "accounts",
     "allocations",
     "audit_events",
+    "award_changes",
     "award_notices",
     "award_watches",
     "awards",
@@ -57,6 +59,7 @@ __all__ = [
     "metadata",
     "notices",
     "organisations",
+    "outcome_reports",
     "periodic_jobs",
     "persons",
     "platform_roles",
@@ -71,10 +74,12 @@ __all__ = [
     "rates",
     "recall_months",
     "recalls",
+    "renewals",
     "reservation_roster",
     "reservation_windows",
     "reservations",
     "runs",
     "schedules",
+    "tranches",
     "transfers",
 ]

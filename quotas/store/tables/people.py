@@ -9,6 +9,7 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     Index,
+    Integer,
     String,
     Table,
     Text,
@@ -74,6 +75,7 @@ projects = Table(
     Column("decided_by", String(63)),
     Column("decision_reason", Text),
     instant("ended_at", nullable=True),
+    instant("closed_at", nullable=True),
     CheckConstraint("requested_gflops > 0", name="requested_positive"),
 )
 
@@ -101,9 +103,12 @@ awards = Table(
     Column("utilisation_ppm", BigInteger, nullable=False),
     instant("awarded_at"),
     Column("awarded_by", String(63), nullable=False),
+    Column("extra_gflops", BigInteger, nullable=False, server_default=text("0")),
+    Column("storage_grace_days", Integer, nullable=False, server_default=text("30")),
     CheckConstraint("gflops > 0", name="gflops_positive"),
     CheckConstraint("ends_at > starts_at", name="ends_after_start"),
 )
+"""`extra_gflops` is what budget beyond the rate × time comes to: promised against capacity, not usable at once."""
 
 allocations = Table(
     "allocations",
@@ -122,6 +127,7 @@ allocations = Table(
     instant("revoked_at", nullable=True),
     Column("decayed_use", Float, nullable=False, server_default=text("0")),
     Column("decayed_at", BigInteger, nullable=False, server_default=text("0")),
+    Column("standing_reason", Text),
     CheckConstraint("in_use_gflops >= 0", name="in_use_not_negative"),
     CheckConstraint("ceiling_gflops > 0", name="ceiling_positive"),
     CheckConstraint("ends_at > starts_at", name="ends_after_start"),
@@ -131,5 +137,11 @@ allocations = Table(
         "ends_at",
         sqlite_where=text("expired_at IS NULL"),
         postgresql_where=text("expired_at IS NULL"),
+    ),
+    Index(
+        "ix_allocations_revoked",
+        "id",
+        sqlite_where=text("revoked_at IS NOT NULL AND expired_at IS NULL"),
+        postgresql_where=text("revoked_at IS NOT NULL AND expired_at IS NULL"),
     ),
 )
