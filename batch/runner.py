@@ -18,6 +18,7 @@ from batch.snapshots import RunFiles
 from batch.verdicts import NO_OUTPUT, STOPPED, TOO_LATE, Circumstances, Verdict, failing_cell, judge, not_kept
 from quotas.backends.port import Backend, BackendAway
 from quotas.domain.admission import Admitted, Request
+from quotas.domain.extension import Standing
 from quotas.domain.launch import Seen
 from quotas.domain.profiles import Profile
 from quotas.domain.refusals import Code, Refused
@@ -26,7 +27,7 @@ from quotas.domain.schedules import ExecutionState
 from quotas.domain.units import InvalidValue
 from quotas.home import Home
 from quotas.services import admission, offers, profiles, runs, schedules
-from quotas.services.admission import Ended, Standing
+from quotas.services.admission import Ended
 from quotas.services.schedules import Execution, Finished
 from quotas.store.database import Database, DatabaseAway
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quotas.domain.units import DAY_SECONDS, PPM
+from quotas.domain.units import PPM
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,7 @@ class Policy:
     A project may borrow idle devices up to `borrow_limit_ppm` of its ceiling beyond the ceiling. A borrowed run may be
     preempted once it has run for `borrow_minimum`, an opportunistic one at any time; both are told `preempt_notice`
     before. A turn in the queue is kept for `offer`. The seats of a reservation's window can be claimed from
-    `seats_early` before its start; unclaimed ones are released `seats_release` after it. Use counts half after
-    `half_life` when the queue is put in order.
+    `seats_early` before its start; unclaimed ones are released `seats_release` after it.
     """
 
     hold: int = 1800
@@ -32,7 +31,6 @@ class Policy:
     offer: int = 600
     seats_early: int = 600
     seats_release: int = 900
-    half_life: int = 14 * DAY_SECONDS
 
     @property
     def horizon(self) -> int:

@@ -21,6 +21,8 @@ class Code(StrEnum):
     PROJECT_ENDED = "project_ended"
     AWARD_NOT_STARTED = "award_not_started"
     AWARD_ENDED = "award_ended"
+    AWARD_SUSPENDED = "award_suspended"
+    AWARD_REVOKED = "award_revoked"
     PROFILE_UNKNOWN = "profile_unknown"
     PROFILE_NOT_OFFERED = "profile_not_offered"
     PROFILE_UNRATED = "profile_unrated"
@@ -29,7 +31,10 @@ class Code(StrEnum):
     ALREADY_RUNNING = "already_running"
     RUN_ENDED = "run_ended"
     CEILING = "ceiling"
+    BORROW_LIMIT = "borrow_limit"
     POOL_FULL = "pool_full"
+    RESERVED_SOON = "reserved_soon"
+    QUEUE_AHEAD = "queue_ahead"
     BUDGET_SHORT = "budget_short"
     LEDGER_AWAY = "ledger_away"
     DEFAULT_SERVER_OFF = "default_server_off"
@@ -108,6 +113,20 @@ TABLE: dict[Code, Explanation] = {
         "The PI can apply for a renewal.",
         "연구책임자가 연장을 신청할 수 있습니다.",
     ),
+    Code.AWARD_SUSPENDED: Explanation(
+        403,
+        "The award of {project} is suspended.",
+        "{project} 과제의 배정이 일시 정지되었습니다.",
+        "Ask your PI, who was told the reason, or the operator.",
+        "사유를 통보받은 연구책임자나 운영자에게 문의하세요.",
+    ),
+    Code.AWARD_REVOKED: Explanation(
+        403,
+        "The award of {project} was revoked.",
+        "{project} 과제의 배정이 취소되었습니다.",
+        "Ask your PI, who was told the reason, or the operator.",
+        "사유를 통보받은 연구책임자나 운영자에게 문의하세요.",
+    ),
     Code.PROFILE_UNKNOWN: Explanation(
         404,
         "There is no profile {profile}.",
@@ -161,15 +180,36 @@ TABLE: dict[Code, Explanation] = {
         409,
         "{profile} needs {needed}; the award of {project} allows {ceiling} at once and {in_use} is in use.",
         "{profile} 사용에 {needed} 필요, {project} 과제의 동시 한도 {ceiling} 중 {in_use} 사용 중입니다.",
+        "Stop a running server, choose a smaller profile, or borrow idle devices.",
+        "실행 중인 서버를 중지하거나, 더 작은 프로필을 선택하거나, 유휴 장치를 대여하세요.",
+    ),
+    Code.BORROW_LIMIT: Explanation(
+        409,
+        "{profile} needs {needed}; {project} may borrow {ceiling} beyond its ceiling and borrows {in_use}.",
+        "{profile} 사용에 {needed} 필요, {project} 과제의 한도 초과 대여 가능량 {ceiling} 중 {in_use} 대여 중입니다.",
         "Stop a running server, or choose a smaller profile.",
         "실행 중인 서버를 중지하거나 더 작은 프로필을 선택하세요.",
     ),
     Code.POOL_FULL: Explanation(
         409,
-        "All {healthy} healthy {device} are in use ({in_use} of {healthy}; {profile} needs {needed}).",
-        "정상 상태의 {device} {healthy}대 중 {in_use}대 사용 중이며, {profile} 프로필은 {needed}대가 필요합니다.",
-        "Try again later, or choose another profile.",
-        "잠시 후 다시 시도하거나 다른 프로필을 선택하세요.",
+        "No {device} is free: {in_use} of {healthy} are in use and {reserved} reserved; {profile} needs {needed}.",
+        "{device}: 정상 {healthy}대 중 {in_use}대 사용, {reserved}대 예약. {profile}에는 {needed}대가 필요합니다.",
+        "Wait in the queue, or choose another profile.",
+        "대기열에서 기다리거나 다른 프로필을 선택하세요.",
+    ),
+    Code.RESERVED_SOON: Explanation(
+        409,
+        "The free {device} are reserved from {until}, too soon for {profile}.",
+        "남은 {device}: {until}부터 예약되어 {profile} 프로필을 시작하기에 시간이 부족합니다.",
+        "Wait in the queue, or choose another profile.",
+        "대기열에서 기다리거나 다른 프로필을 선택하세요.",
+    ),
+    Code.QUEUE_AHEAD: Explanation(
+        409,
+        "{waiting} who came before wait for {device}.",
+        "{device}: 먼저 온 {waiting}건이 대기 중입니다.",
+        "Wait in the queue, or choose another profile.",
+        "대기열에서 기다리거나 다른 프로필을 선택하세요.",
     ),
     Code.BUDGET_SHORT: Explanation(
         402,

@@ -14,6 +14,8 @@ class RunKind(StrEnum):
 
     NOTEBOOK = "notebook"
     BATCH = "batch"
+    SEATS = "seats"
+    """Nothing that runs: what the unclaimed seats of a reservation's window cost its project."""
 
 
 class RunState(StrEnum):
@@ -53,6 +55,8 @@ class Outcome(StrEnum):
     """Its hold could not be extended."""
     REVOKED = "revoked"
     """Its person or project lost the right to run."""
+    PREEMPTED = "preempted"
+    """It gave its borrowed devices back."""
     STRAY = "stray"
     """Found running without a door that knows it, after a crash."""
     LOST = "lost"
@@ -67,6 +71,12 @@ class Limit(StrEnum):
     AWARD_END = "award_end"
     TIMEOUT = "timeout"
     RIGHTS = "rights"
+    SUSPENDED = "suspended"
+    CAPACITY = "capacity"
+    """Its devices are reserved for others from then on, or there are fewer of them."""
+    SEAT = "seat"
+    """The reservation's window ends."""
+    PREEMPTED = "preempted"
 
 
 @dataclass(frozen=True)

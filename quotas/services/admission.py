@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 
-from quotas.domain import ledger
-from quotas.domain.admission import Admitted, Decision, Request, decide
+from quotas.domain import fair_share, ledger
+from quotas.domain.admission import Admitted, Decision, Request, borrow_limit, decide
+from quotas.domain.extension import Extension, Standing
 from quotas.domain.ledger import Posting, TransferKind
 from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
 from quotas.domain.policy import Policy
+from quotas.domain.priorities import Priority, rates_of
 from quotas.domain.projects import ProjectState
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import HoldState, Limit, Outcome, RunKind, charged_seconds
-from quotas.domain.units import LARGEST, show_instant
+from quotas.domain.units import LARGEST
+from quotas.services.endings import tell_of_end, tell_of_memory
 from quotas.store import admission as store
-from quotas.store import audit, notices
+from quotas.store import audit, capacity
 from quotas.store import ledger as ledger_store
 from quotas.store import runs as runs_store
 from quotas.store.database import Conflict, Database, DatabaseAway, Row, Transaction
@@ -27,8 +29,12 @@ CLOCK_SECONDS = 300
 """How far a backend's clock may be ahead of ours."""
 
 
-class _Raced(Exception):  # noqa: N818 - named for what happened
+class Raced(Exception):  # noqa: N818 - named for what happened
     """Another transaction changed what the decision had read; nothing of this one is kept."""
+
+
+RACED = (Conflict, Raced, ledger_store.BalanceShort)
+"""What says that a transaction was overtaken; it is rolled back and tried anew."""
 
 
 def reserve(database: Database, request: Request, now: int, policy: Policy) -> Decision:
@@ -40,8 +46,8 @@ def reserve(database: Database, request: Request, now: int, policy: Policy) -> D
     for _ in range(ATTEMPTS):
         try:
             with database.write() as transaction:
-                return _reserve(transaction, request, now, policy)
-        except (Conflict, _Raced, ledger_store.BalanceShort):
+                return reserve_in(transaction, request, now, policy)
+        except RACED:
             with database.read() as transaction:
                 stored = runs_store.one(transaction, request.run_id)
             if stored is not None:
@@ -51,15 +57,16 @@ def reserve(database: Database, request: Request, now: int, policy: Policy) -> D
     return Refused(Code.LEDGER_AWAY)
 
 
-def _reserve(transaction: Transaction, request: Request, now: int, policy: Policy) -> Decision:
-    situation, keys = store.read_situation(transaction, request, now)
+def reserve_in(transaction: Transaction, request: Request, now: int, policy: Policy) -> Decision:
+    """Decide and hold within the caller's transaction. Raises one of `RACED`: then it must be rolled back."""
+    situation, keys = store.read_situation(transaction, request, now, policy)
     if situation.open_run == request.run_id:
-        raise _Raced
+        raise Raced
     decision = decide(request, situation, now, policy)
     if isinstance(decision, Refused):
         # A batch run that is asked for again meets its own hold in the balance and in the ceiling.
         if runs_store.one(transaction, request.run_id) is not None:
-            raise _Raced
+            raise Raced
         detail = {"code": decision.code.value, "profile": request.profile[:80], "kind": request.kind.value}
         audit.record(transaction, now, request.person, "start refused", request.project, detail)
         return decision
@@ -86,26 +93,40 @@ def _reserve(transaction: Transaction, request: Request, now: int, policy: Polic
         amount=decision.amount,
         opened_at=decision.opened_at,
         until_at=decision.until_at,
+        priority=decision.priority.value,
+        window_id=decision.window_id,
+        ends_by=decision.ends_by,
     )
-    _take(transaction, decision, now)
+    ceiling = situation.allocation.ceiling_gflops if situation.allocation else 0
+    _take(transaction, decision, borrow_limit(ceiling, policy), now)
     sides = ledger_store.Sides(decision.allocation_id, keys.available_account or 0, keys.held_account or 0)
     ledger_store.write(transaction, sides, Posting(f"{run}:hold", TransferKind.HOLD, decision.amount), now, run)
     audit.record(transaction, now, request.person, "start admitted", request.project, {"run": run})
     return decision
 
 
-def _take(transaction: Transaction, admitted: Admitted, now: int) -> None:
-    taken = transaction.run(store.TAKE_RATE, allocation_id=admitted.allocation_id, gflops=admitted.gflops, now=now)
+def _take(transaction: Transaction, admitted: Admitted, beyond_limit: int, now: int) -> None:
+    within, beyond = rates_of(admitted.priority, admitted.gflops)
+    taken = transaction.run(
+        store.TAKE_RATE,
+        allocation_id=admitted.allocation_id,
+        gflops=within,
+        beyond=beyond,
+        beyond_limit=beyond_limit,
+        now=now,
+    )
+    if taken == 1 and admitted.window_id is not None:
+        taken = transaction.run(store.TAKE_SEAT, window_id=admitted.window_id, now=now)
     if taken == 1 and admitted.pool_id is not None:
         taken = transaction.run(
-            store.TAKE_DEVICES,
+            store.TAKE_DEVICES if admitted.window_id is None else store.TAKE_RESERVED_DEVICES,
             model=admitted.device_model,
             pool=admitted.pool_id,
             count=admitted.device_count,
             now=now,
         )
-    if taken != 1:
-        raise _Raced
+    if taken != 1 or not (transaction.is_alone or store.still_has_room(transaction, admitted, now)):
+        raise Raced
 
 
 def _stored_answer(row: Row) -> Decision:
@@ -123,6 +144,9 @@ def _stored_answer(row: Row) -> Decision:
         device_model=row.device_model,
         device_count=row.device_count,
         simulated=bool(row.simulated),
+        priority=Priority(row.priority),
+        window_id=row.window_id,
+        ends_by=row.ends_by,
     )
 
 
@@ -138,26 +162,6 @@ def seen(database: Database, run_id: str, now: int) -> None:
         transaction.run(runs_store.MARK_SEEN, run=run_id, at=now)
 
 
-class Standing(StrEnum):
-    """What an extension came to."""
-
-    KEPT = "kept"
-    EXTENDED = "extended"
-    ENDING = "ending"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True)
-class Extension:
-    """How an open run stands: paid until `until_at`; when `ENDING`, to be stopped at `stop_at` because of `limit`."""
-
-    standing: Standing
-    until_at: int
-    stop_at: int | None = None
-    limit: Limit | None = None
-    warned_now: bool = False
-
-
 def extend(database: Database, run_id: str, now: int, policy: Policy) -> Extension:
     """The run's hold reaches as far as its rules allow, and rights were read anew; repeating it in time is harmless.
 
@@ -168,7 +172,7 @@ def extend(database: Database, run_id: str, now: int, policy: Policy) -> Extensi
         try:
             with database.write() as transaction:
                 return _extend(transaction, run_id, now, policy)
-        except (_Raced, Conflict, ledger_store.BalanceShort):
+        except (Raced, Conflict, ledger_store.BalanceShort):
             continue
     raise DatabaseAway("the hold could not be extended: its balance changed at every attempt")
 
@@ -180,30 +184,69 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
     if row is None or row.hold_state != HoldState.OPEN.value:
         return Extension(Standing.CLOSED, row.until_at if row else now)
     if not _may_still_run(row):
-        return _ending(transaction, row, Extension(Standing.ENDING, row.until_at, now, Limit.RIGHTS), now)
-    if row.kind == RunKind.BATCH.value:
+        return tell_of_end(transaction, row, Extension(Standing.ENDING, row.until_at, now, Limit.RIGHTS), now)
+    if row.preempt_at is not None:
+        stop_at = min(row.preempt_at, row.until_at - policy.stop_margin)
+        return Extension(Standing.ENDING, row.until_at, stop_at, Limit.PREEMPTED)
+    full_length = _FULL_LENGTH.get(row.kind) or (Limit.SEAT if row.window_id is not None else None)
+    if full_length is not None:
         if now < row.until_at - policy.stop_margin:
             return Extension(Standing.KEPT, row.until_at)
-        return _ending(transaction, row, Extension(Standing.ENDING, row.until_at, now, Limit.TIMEOUT), now)
+        return tell_of_end(transaction, row, Extension(Standing.ENDING, row.until_at, now, full_length), now)
     if row.until_at - now >= policy.extend_below:
         return Extension(Standing.KEPT, row.until_at)
     wanted = now + policy.hold + policy.stop_margin
-    reach = min(wanted, row.award_ends_at, row.until_at + row.available // row.gflops)
+    reach, limit = _reach(transaction, row, wanted, now)
     until_at = row.until_at
     if reach > until_at:
         _pay_until(transaction, row, reach, now)
         until_at = reach
+        # Now the stored hold counts in the room itself, and so does what another transaction has just stored.
+        if not transaction.is_alone and _spoken_for(transaction, row, 0, until_at, now) is not None:
+            raise Raced
     if until_at >= wanted:
         if row.warned_at is not None:  # the balance came back; should it end again, that is told again
             transaction.run(runs_store.UNMARK_WARNED, run=row.id)
         return Extension(Standing.EXTENDED, until_at)
-    limit = Limit.AWARD_END if until_at >= row.award_ends_at else Limit.BUDGET
     stop_at = until_at - policy.stop_margin
-    return _ending(transaction, row, Extension(Standing.ENDING, until_at, stop_at, limit), now)
+    return tell_of_end(transaction, row, Extension(Standing.ENDING, until_at, stop_at, limit), now)
+
+
+_FULL_LENGTH = {RunKind.BATCH.value: Limit.TIMEOUT, RunKind.SEATS.value: Limit.SEAT}
+"""Kinds of run whose hold is not extended."""
+
+
+def _reach(transaction: Transaction, row: Row, wanted: int, now: int) -> tuple[int, Limit]:
+    """Return how far the hold may reach, never less than it does, and the limit that stands nearest."""
+    limits = [
+        (row.award_ends_at, Limit.AWARD_END),
+        (row.until_at + row.available // row.gflops, Limit.BUDGET),
+    ]
+    if row.suspended_at is not None:
+        limits.append((row.until_at, Limit.SUSPENDED))
+    if row.ends_by is not None:
+        limits.append((row.ends_by, Limit.CAPACITY))
+    spoken_for = _spoken_for(transaction, row, row.device_count, wanted, now)
+    if spoken_for is not None:
+        limits.append((spoken_for, Limit.CAPACITY))
+    nearest, limit = min(limits, key=lambda each: each[0])
+    return max(min(wanted, nearest), row.until_at), limit
+
+
+def _spoken_for(transaction: Transaction, row: Row, needed: int, until_at: int, now: int) -> int | None:
+    """Return the first instant from the end of the known hold on, before `until_at`, with less than `needed` free."""
+    if row.pool_id is None:
+        return None
+    coming = capacity.events(transaction, row.device_model, now, until_at).get(row.pool_id, ())
+    return next((event.at for event in coming if event.at >= row.until_at and event.room < needed), None)
 
 
 def _may_still_run(row: Row) -> bool:
-    if row.project_state != ProjectState.APPROVED.value or row.role is None:
+    if row.project_state != ProjectState.APPROVED.value or row.revoked_at is not None:
+        return False
+    if row.kind == RunKind.SEATS.value:
+        return True
+    if row.role is None:
         return False
     rights = MEMBERSHIP_RIGHTS[MembershipRole(row.role)]
     return rights.start if row.kind == RunKind.NOTEBOOK.value else rights.schedule
@@ -215,36 +258,9 @@ def _pay_until(transaction: Transaction, row: Row, until_at: int, now: int) -> N
         runs_store.EXTEND_HOLD, run=row.id, old_until_at=row.until_at, new_until_at=until_at, more=more
     )
     if changed != 1:
-        raise _Raced
+        raise Raced
     posting = Posting(f"{row.id}:extend:{row.extensions + 1}", TransferKind.EXTEND, more)
     ledger_store.post(transaction, row.allocation_id, posting, now, row.id)
-
-
-_WHY = {
-    Limit.BUDGET: ("the project's budget is spent", "과제의 잔여량이 소진되었습니다"),
-    Limit.AWARD_END: ("the project's award ends", "과제의 배정 기간이 끝납니다"),
-    Limit.TIMEOUT: ("the run's time limit is reached", "실행 제한 시간에 도달했습니다"),
-    Limit.RIGHTS: ("you may no longer run on this project", "이 과제에서 실행할 권한이 없어졌습니다"),
-    Limit.WINDOW: ("its hold ends", "예약 시간이 끝납니다"),
-}
-
-
-def _ending(transaction: Transaction, row: Row, ending: Extension, now: int) -> Extension:
-    if transaction.run(runs_store.MARK_WARNED, run=row.id, at=now) == 0:
-        return ending
-    why_en, why_ko = _WHY[ending.limit or Limit.WINDOW]
-    stop = show_instant(max(ending.stop_at or now, now))
-    notice = notices.Notice(
-        person_id=row.person_id,
-        kind="run ending",
-        about=row.id,
-        text_en=f"Your run on {row.project} ({row.profile}) will be stopped at {stop}: {why_en}. Save your work.",
-        text_ko=f"{row.project} 과제의 실행({row.profile})이 {stop}에 중지됩니다: {why_ko}. 작업을 저장하세요.",
-    )
-    if not notices.tell(transaction, notice, now):
-        notices.tell(transaction, replace(notice, about=f"{row.id}:{row.extensions}"), now)
-    audit.record(transaction, now, "platform", "run ending", row.id, {"limit": str(ending.limit), "stop": stop})
-    return replace(ending, warned_now=True)
 
 
 @dataclass(frozen=True)
@@ -285,7 +301,7 @@ def settle(database: Database, run_id: str, ended: Ended, now: int) -> Charge | 
                 if row.hold_state != HoldState.OPEN.value:
                     return Charge(run_id, row.seconds or 0, row.charge or 0, row.overrun_amount or 0, settled_now=False)
                 return _settle(transaction, row, ended, now)
-        except _Raced:
+        except Raced:
             continue
     raise DatabaseAway("the run could not be settled: its hold changed at every attempt")
 
@@ -305,6 +321,24 @@ def _ran(row: Row, ended: Ended, now: int) -> tuple[float | None, float | None, 
     return started_at, max(finished_at, started_at), outcome
 
 
+def _give_back(transaction: Transaction, row: Row, now: int) -> None:
+    within, beyond = rates_of(Priority(row.priority), row.gflops)
+    transaction.run(store.GIVE_RATE, allocation_id=row.allocation_id, gflops=within, beyond=beyond)
+    kept = 0
+    if row.window_id is not None and row.kind == RunKind.NOTEBOOK.value:
+        kept = row.device_count * transaction.run(store.GIVE_SEAT, window_id=row.window_id, now=now)
+    if row.pool_id is not None:
+        transaction.run(store.GIVE_DEVICES, model=row.device_model, pool=row.pool_id, count=row.device_count, kept=kept)
+
+
+def _count_use(transaction: Transaction, allocation_id: int, amount: int, now: int) -> None:
+    """The charge counts in the project's fair share. The allocation's row is ours already."""
+    row = transaction.one(runs_store.DECAYED_USE, allocation_id=allocation_id)
+    if row is not None:
+        use = fair_share.decayed(row.decayed_use, row.decayed_at, now) + amount
+        transaction.run(store.ADD_USE, allocation_id=allocation_id, use=use, now=max(now, row.decayed_at))
+
+
 def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charge:
     started_at, finished_at, outcome = _ran(row, ended, now)
     seconds = 0
@@ -313,10 +347,8 @@ def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charg
     amount = seconds * row.gflops
     state = HoldState.POSTED if amount else HoldState.VOIDED
     if transaction.run(runs_store.CLOSE_HOLD, run=row.id, amount=row.amount, new_state=state.value, at=now) != 1:
-        raise _Raced
-    transaction.run(store.GIVE_RATE, allocation_id=row.allocation_id, gflops=row.gflops)
-    if row.pool_id is not None:
-        transaction.run(store.GIVE_DEVICES, model=row.device_model, pool=row.pool_id, count=row.device_count)
+        raise Raced
+    _give_back(transaction, row, now)
     overrun = max(amount - row.amount, 0)
     for posting in ledger.settle(row.id, row.amount, amount):
         ledger_store.post(transaction, row.allocation_id, posting, now, row.id)
@@ -332,6 +364,7 @@ def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charg
             overrun_amount=overrun,
             settled_at=now,
         )
+        _count_use(transaction, row.allocation_id, amount, now)
     transaction.run(
         runs_store.MARK_SETTLED,
         run=row.id,
@@ -341,20 +374,7 @@ def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charg
         exit_code=ended.exit_code,
     )
     if outcome is Outcome.OUT_OF_MEMORY:
-        _tell_of_memory(transaction, row, now)
+        tell_of_memory(transaction, row, now)
     detail = {"outcome": outcome.value, "seconds": seconds, "amount": amount, "overrun": overrun}
     audit.record(transaction, now, "platform", "run settled", row.id, detail)
     return Charge(row.id, seconds, amount, overrun, settled_now=True)
-
-
-def _tell_of_memory(transaction: Transaction, row: Row, now: int) -> None:
-    notice = notices.Notice(
-        person_id=row.person_id,
-        kind="out of memory",
-        about=row.id,
-        text_en=f"Your run on {row.project} ended: it used more memory than the profile {row.profile} has."
-        " Choose a larger profile, or load less at once.",
-        text_ko=f"{row.project} 과제의 실행이 종료되었습니다: {row.profile} 프로필의 메모리를 초과했습니다."
-        " 더 큰 프로필을 선택하거나 한 번에 읽는 양을 줄이세요.",
-    )
-    notices.tell(transaction, notice, now)

@@ -43,8 +43,9 @@ def held_is_the_open_holds(transaction: Transaction, _now: int) -> Iterator[tupl
 
 
 def rate_in_use_is_the_open_holds(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
-    """The rate that counts against an allocation's ceiling equals that of its open holds."""
-    return _rows(transaction, store.IN_USE_DIFFERS)
+    """The rate in use under an allocation's ceiling, and beyond it, is that of its open holds of those classes."""
+    yield from _rows(transaction, store.IN_USE_DIFFERS)
+    yield from _rows(transaction, store.BEYOND_DIFFERS)
 
 
 def devices_in_use_are_the_open_holds(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:

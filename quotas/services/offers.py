@@ -107,7 +107,7 @@ def _project_offer(
 
 
 def _profile_offer(transaction: Transaction, profile: Row, request: Request, now: int, policy: Policy) -> ProfileOffer:
-    situation, _ = store.read_situation(transaction, request, now)
+    situation, _ = store.read_situation(transaction, request, now, policy)
     allocation = situation.allocation
     affordable = 0
     if allocation is not None and situation.gflops:
@@ -138,7 +138,7 @@ def with_what_fits(database: Database, request: Request, refused: Refused, now: 
     with database.read() as transaction:
         for profile in offers_store.profiles(transaction):
             asked = replace(request, profile=profile.code)
-            situation, _ = store.read_situation(transaction, asked, now)
+            situation, _ = store.read_situation(transaction, asked, now, policy)
             if isinstance(decide(asked, situation, now, policy), Admitted):
                 fitting.append((situation.gflops or 0, profile.code))
     return replace(refused, fits_now=max(fitting)[1]) if fitting else refused
@@ -165,7 +165,7 @@ class Explained:
 def explain(database: Database, request: Request, now: int, policy: Policy) -> Explained:
     """Return the decision that `reserve` would take now, rule by rule; nothing is held."""
     with database.read() as transaction:
-        situation, _ = store.read_situation(transaction, request, now)
+        situation, _ = store.read_situation(transaction, request, now, policy)
     decision = decide(request, situation, now, policy)
     if isinstance(decision, Refused):
         decision = with_what_fits(database, request, decision, now, policy)

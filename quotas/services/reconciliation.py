@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from quotas.backends.port import Backend, BackendAway
+from quotas.domain.extension import Standing
 from quotas.domain.launch import Seen, ended_as
 from quotas.domain.policy import Policy
 from quotas.domain.reconciliation import Action, HeldRun, action
 from quotas.domain.runs import Limit, Outcome, RunKind, RunState
 from quotas.services import admission, refunds
-from quotas.services.admission import Ended, Standing
+from quotas.services.admission import Ended
 from quotas.store import audit
 from quotas.store import runs as runs_store
 from quotas.store.database import Database, DatabaseAway, Row

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, and_, bindparam, case, func, insert, literal, select, update
+from sqlalchemy import BigInteger, BindParameter, and_, bindparam, case, func, insert, literal, or_, select, update
 
-from quotas.domain.admission import AllocationSituation, PoolSituation, Request, Situation
+from quotas.domain.admission import (
+    Admitted,
+    AllocationSituation,
+    PoolEvent,
+    PoolSituation,
+    Request,
+    Seat,
+    Situation,
+    longest_hold,
+)
 from quotas.domain.ledger import COMPUTE, AccountKind
 from quotas.domain.people import MembershipRole
+from quotas.domain.policy import Policy
+from quotas.domain.priorities import RANK
 from quotas.domain.projects import ProjectState
+from quotas.domain.queue import EntryState
+from quotas.domain.reservations import WindowState
 from quotas.domain.runs import HoldState, RunKind, RunState
-from quotas.store.database import Prepared, Transaction
+from quotas.domain.units import LARGEST
+from quotas.store import capacity
+from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import (
     accounts,
     allocations,
-    capacity_phases,
     holds,
     memberships,
     persons,
@@ -24,8 +38,11 @@ from quotas.store.tables import (
     profiles,
     project_profiles,
     projects,
+    queue_entries,
     rate_cards,
     rates,
+    reservation_roster,
+    reservation_windows,
     runs,
 )
 
@@ -55,18 +72,7 @@ chosen_allocation = (
 )
 _card_in_force = select(func.max(rate_cards.c.version)).where(rate_cards.c.effective_from <= _now).scalar_subquery()
 
-_healthy = (
-    select(capacity_phases.c.healthy)
-    .where(
-        capacity_phases.c.pool_id == pool_devices.c.pool_id,
-        capacity_phases.c.device_model == pool_devices.c.device_model,
-        capacity_phases.c.from_at <= _now,
-    )
-    .order_by(capacity_phases.c.from_at.desc())
-    .limit(_word(1))
-    .correlate(pool_devices)
-    .scalar_subquery()
-)
+_healthy = func.coalesce(capacity.healthy_at(_now), 0)
 
 # One row, or one for each pool that has the device.
 open_notebook = and_(
@@ -76,6 +82,49 @@ open_notebook = and_(
     runs.c.state != _word(RunState.SETTLED.value),
 )
 """The person's server on the project that is not settled: one at the most."""
+
+_taken_seats = [_word(state.value) for state in (WindowState.OPEN, WindowState.RELEASED)]
+_window = reservation_windows.alias("window")
+_seat = (
+    select(func.min(_window.c.id))
+    .select_from(_window)
+    .join(
+        reservation_roster,
+        and_(
+            reservation_roster.c.reservation_id == _window.c.reservation_id,
+            reservation_roster.c.person_id == persons.c.id,
+        ),
+    )
+    .where(
+        _window.c.project_id == projects.c.id,
+        _window.c.profile_id == profiles.c.id,
+        _window.c.state.in_(_taken_seats),
+        _window.c.opens_at <= _now,
+        _window.c.ends_at > _now,
+        _window.c.kept > _word(0),
+    )
+    .correlate(projects, profiles, persons)
+    .scalar_subquery()
+)
+_rank = case(
+    *((queue_entries.c.wish == _word(priority.value), _word(rank)) for priority, rank in RANK.items()),
+    else_=_word(len(RANK)),
+)
+_waiting_before = (
+    select(func.count())
+    .select_from(queue_entries)
+    .where(
+        queue_entries.c.device_model == profiles.c.device_model,
+        queue_entries.c.state == _word(EntryState.WAITING.value),
+        queue_entries.c.ended_at.is_(None),
+        queue_entries.c.blocked_by.is_(None),
+        queue_entries.c.run_id != bindparam("run"),
+        _rank <= bindparam("rank", type_=BigInteger),
+    )
+    .correlate(profiles)
+    .scalar_subquery()
+)
+"""Those in the queue who could start if there were devices, and are not of a weaker class."""
 
 _SITUATION = Prepared(
     select(
@@ -94,6 +143,9 @@ _SITUATION = Prepared(
         allocations.c.ends_at,
         allocations.c.ceiling_gflops,
         allocations.c.in_use_gflops,
+        allocations.c.beyond_gflops,
+        allocations.c.suspended_at,
+        allocations.c.revoked_at,
         _available.c.id.label("available_account"),
         _available.c.balance,
         _held.c.id.label("held_account"),
@@ -101,7 +153,13 @@ _SITUATION = Prepared(
         pool_devices.c.pool_id,
         pools.c.simulated,
         pool_devices.c.in_use,
-        func.coalesce(_healthy, 0).label("healthy"),
+        _healthy.label("healthy"),
+        pool_devices.c.drained,
+        pool_devices.c.reserved,
+        reservation_windows.c.id.label("window_id"),
+        reservation_windows.c.pool_id.label("window_pool"),
+        reservation_windows.c.ends_at.label("window_ends_at"),
+        _waiting_before.label("waiting_before"),
     )
     .select_from(_one)
     .outerjoin(persons, persons.c.username == bindparam("person"))
@@ -122,6 +180,7 @@ _SITUATION = Prepared(
     .outerjoin(runs, open_notebook)
     .outerjoin(pool_devices, pool_devices.c.device_model == profiles.c.device_model)
     .outerjoin(pools, pools.c.id == pool_devices.c.pool_id)
+    .outerjoin(reservation_windows, reservation_windows.c.id == _seat)
 )
 
 _ROLES = {role.value: role for role in MembershipRole}
@@ -138,24 +197,38 @@ class Keys(NamedTuple):
     held_account: int | None
 
 
-def read_situation(transaction: Transaction, request: Request, now: int) -> tuple[Situation, Keys]:
+def read_situation(transaction: Transaction, request: Request, now: int, policy: Policy) -> tuple[Situation, Keys]:
     """Return all that the decision reads, of this transaction's moment."""
     rows = transaction.rows(
-        _SITUATION, person=request.person, project=request.project, profile=request.profile, now=now
+        _SITUATION,
+        person=request.person,
+        project=request.project,
+        profile=request.profile,
+        now=now,
+        run=request.run_id,
+        rank=RANK[request.wish],
     )
     row = rows[0]
-    found = [
-        PoolSituation(each.pool_id, bool(each.simulated), each.healthy, each.in_use)
-        for each in rows
-        if each.pool_id is not None
-    ]
-    if len(found) > 1:
-        found.sort(key=lambda pool: pool.id)
-    allocation = None
+    is_notebook = request.kind is RunKind.NOTEBOOK
+    allocation = seat = None
     if row.allocation_id is not None:
         allocation = AllocationSituation(
-            row.allocation_id, row.starts_at, row.ends_at, row.ceiling_gflops, row.in_use_gflops, row.balance
+            row.allocation_id,
+            row.starts_at,
+            row.ends_at,
+            row.ceiling_gflops,
+            row.in_use_gflops,
+            row.balance,
+            row.beyond_gflops,
+            row.suspended_at is not None,
+            row.revoked_at is not None,
         )
+    if row.window_id is not None and is_notebook:
+        seat = Seat(row.window_id, row.window_pool, row.window_ends_at)
+    pools_found: tuple[PoolSituation, ...] = ()
+    if row.device_model is not None:
+        until = min(now + longest_hold(request, policy), LARGEST)
+        pools_found = _pools(rows, capacity.events(transaction, row.device_model, now, until))
     situation = Situation(
         person_known=row.person_id is not None,
         role=_ROLES.get(row.role),
@@ -167,10 +240,31 @@ def read_situation(transaction: Transaction, request: Request, now: int) -> tupl
         device_count=row.device_count or 0,
         card_version=row.version,
         gflops=row.gflops,
-        pools=tuple(found),
-        open_run=row.open_run if request.kind is RunKind.NOTEBOOK else None,
+        pools=pools_found,
+        open_run=row.open_run if is_notebook else None,
+        seat=seat,
+        waiting_before=row.waiting_before,
     )
     return situation, Keys(row.person_id, row.project_id, row.profile_id, row.available_account, row.held_account)
+
+
+def _pools(rows: list[Row], events: dict[int, tuple[PoolEvent, ...]]) -> tuple[PoolSituation, ...]:
+    """Return the pools that have the device, by id."""
+    found = [
+        PoolSituation(
+            each.pool_id,
+            bool(each.simulated),
+            max(each.healthy - each.drained, 0),
+            each.in_use,
+            each.reserved,
+            events.get(each.pool_id, ()),
+        )
+        for each in rows
+        if each.pool_id is not None
+    ]
+    if len(found) > 1:
+        found.sort(key=lambda pool: pool.id)
+    return tuple(found)
 
 
 INSERT_RUN = Prepared(
@@ -199,8 +293,16 @@ INSERT_HOLD = Prepared(
         opened_at=bindparam("opened_at"),
         until_at=bindparam("until_at"),
         state=_word(HoldState.OPEN.value),
+        priority=bindparam("priority"),
+        window_id=bindparam("window_id"),
+        ends_by=bindparam("ends_by"),
     )
 )
+
+_gflops: BindParameter[int] = bindparam("gflops", type_=BigInteger)
+_beyond: BindParameter[int] = bindparam("beyond", type_=BigInteger)
+_kept: BindParameter[int] = bindparam("kept", type_=BigInteger)
+_count: BindParameter[int] = bindparam("count", type_=BigInteger)
 
 TAKE_RATE = Prepared(
     update(allocations)
@@ -208,30 +310,87 @@ TAKE_RATE = Prepared(
         allocations.c.id == bindparam("allocation_id"),
         allocations.c.starts_at <= _now,
         allocations.c.ends_at > _now,
-        allocations.c.in_use_gflops + bindparam("gflops") <= allocations.c.ceiling_gflops,
+        allocations.c.suspended_at.is_(None),
+        allocations.c.revoked_at.is_(None),
+        # A ceiling that was lowered stands against what counts under it only.
+        or_(_gflops == _word(0), allocations.c.in_use_gflops + _gflops <= allocations.c.ceiling_gflops),
+        or_(_beyond == _word(0), allocations.c.beyond_gflops + _beyond <= bindparam("beyond_limit", type_=BigInteger)),
     )
-    .values(in_use_gflops=allocations.c.in_use_gflops + bindparam("gflops"))
+    .values(
+        in_use_gflops=allocations.c.in_use_gflops + _gflops,
+        beyond_gflops=allocations.c.beyond_gflops + _beyond,
+    )
 )
 
 GIVE_RATE = Prepared(
     update(allocations)
     .where(allocations.c.id == bindparam("allocation_id"))
     # What comes back after the end is to expire too: see quotas.services.refunds.
-    .values(in_use_gflops=allocations.c.in_use_gflops - bindparam("gflops"), expired_at=None)
+    .values(
+        in_use_gflops=allocations.c.in_use_gflops - _gflops,
+        beyond_gflops=allocations.c.beyond_gflops - _beyond,
+        expired_at=None,
+    )
 )
+
+ADD_USE = Prepared(
+    update(allocations)
+    .where(allocations.c.id == bindparam("allocation_id"))
+    .values(decayed_use=bindparam("use"), decayed_at=_now)
+)
+
+_this_model = pool_devices.c.device_model == bindparam("model")
+_this_pool = pool_devices.c.pool_id == bindparam("pool")
+_in_use_of_healthy = _healthy - pool_devices.c.drained
 
 TAKE_DEVICES = Prepared(
     update(pool_devices)
-    .where(
-        pool_devices.c.device_model == bindparam("model"),
-        pool_devices.c.pool_id == bindparam("pool"),
-        pool_devices.c.in_use + bindparam("count") <= func.coalesce(_healthy, 0),
-    )
-    .values(in_use=pool_devices.c.in_use + bindparam("count"))
+    .where(_this_model, _this_pool, pool_devices.c.in_use + pool_devices.c.reserved + _count <= _in_use_of_healthy)
+    .values(in_use=pool_devices.c.in_use + _count)
 )
+
+TAKE_SEAT = Prepared(
+    update(reservation_windows)
+    .where(
+        reservation_windows.c.id == bindparam("window_id"),
+        reservation_windows.c.state.in_(_taken_seats),
+        reservation_windows.c.kept > _word(0),
+        reservation_windows.c.ends_at > _now,
+    )
+    .values(kept=reservation_windows.c.kept - 1, claimed=reservation_windows.c.claimed + 1)
+)
+
+TAKE_RESERVED_DEVICES = Prepared(
+    update(pool_devices)
+    .where(_this_model, _this_pool, pool_devices.c.in_use + _count <= _in_use_of_healthy)
+    .values(in_use=pool_devices.c.in_use + _count, reserved=pool_devices.c.reserved - _count)
+)
+
+GIVE_SEAT = Prepared(
+    update(reservation_windows)
+    .where(
+        reservation_windows.c.id == bindparam("window_id"),
+        reservation_windows.c.state.in_(_taken_seats),
+        reservation_windows.c.ends_at > _now,
+        reservation_windows.c.kept < reservation_windows.c.seats,
+    )
+    .values(kept=reservation_windows.c.kept + 1)
+)
+"""To the end of the window a seat that was claimed stays the roster's."""
 
 GIVE_DEVICES = Prepared(
     update(pool_devices)
-    .where(pool_devices.c.device_model == bindparam("model"), pool_devices.c.pool_id == bindparam("pool"))
-    .values(in_use=pool_devices.c.in_use - bindparam("count"))
+    .where(_this_model, _this_pool)
+    .values(
+        in_use=pool_devices.c.in_use - _count, reserved=pool_devices.c.reserved + bindparam("kept", type_=BigInteger)
+    )
 )
+
+
+def still_has_room(transaction: Transaction, decided: Admitted, now: int) -> bool:
+    """Return whether the devices may still be held as far as was decided: asked once the pool's row is ours."""
+    if decided.pool_id is None or decided.device_model is None or decided.window_id is not None:
+        return True
+    coming = capacity.events(transaction, decided.device_model, now, decided.until_at)
+    # The hold is stored already, and counts in each event's room.
+    return all(event.room >= 0 for event in coming.get(decided.pool_id, ()))

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from quotas.domain.ledger import MAY_GO_NEGATIVE, SIDES, AccountKind, TransferKind
+from quotas.domain.priorities import BEYOND_THE_CEILING, Priority
 from quotas.domain.runs import HoldState, RunKind, RunState
 from quotas.domain.units import LARGEST
 from quotas.store.database import Prepared, Transaction
@@ -36,6 +37,7 @@ from quotas.store.tables import (
     allocations,
     capacity_phases,
     charges,
+    drains,
     holds,
     pool_devices,
     pools,
@@ -112,16 +114,23 @@ HELD_DIFFERS = _prepared(
     .where(accounts.c.kind == _word(AccountKind.HELD.value), accounts.c.balance != func.coalesce(_amounts.c.total, 0))
 )
 
-_rates_in_use = _of_open_holds(holds.c.gflops, holds.c.allocation_id)
-IN_USE_DIFFERS = _prepared(
-    select(
-        ("allocation " + cast(allocations.c.id, String)).label("allocation"),
-        allocations.c.in_use_gflops,
-        func.coalesce(_rates_in_use.c.total, 0).label("open_holds"),
+
+def _rate_differs(column: ColumnElement[int], *priorities: Priority) -> Prepared:
+    counted = case((holds.c.priority.in_([_word(priority.value) for priority in priorities]), holds.c.gflops), else_=0)
+    rates_held = _of_open_holds(counted, holds.c.allocation_id)
+    return _prepared(
+        select(
+            ("allocation " + cast(allocations.c.id, String)).label("allocation"),
+            column,
+            func.coalesce(rates_held.c.total, 0).label("open_holds"),
+        )
+        .outerjoin(rates_held, rates_held.c.allocation_id == allocations.c.id)
+        .where(column != func.coalesce(rates_held.c.total, 0))
     )
-    .outerjoin(_rates_in_use, _rates_in_use.c.allocation_id == allocations.c.id)
-    .where(allocations.c.in_use_gflops != func.coalesce(_rates_in_use.c.total, 0))
-)
+
+
+IN_USE_DIFFERS = _rate_differs(allocations.c.in_use_gflops, Priority.GUARANTEED)
+BEYOND_DIFFERS = _rate_differs(allocations.c.beyond_gflops, *sorted(BEYOND_THE_CEILING))
 
 _devices = _of_open_holds(holds.c.device_count, holds.c.pool_id, holds.c.device_model)
 _pool = (pools.c.code + " " + pool_devices.c.device_model).label("pool")
@@ -152,9 +161,20 @@ DEVICES_OF_NO_POOL = _prepared(
     )
 )
 
+_healthy = func.coalesce(capacity_phases.c.healthy, 0) - pool_devices.c.drained
+_last_drain = (
+    select(func.max(drains.c.since))
+    .where(
+        drains.c.pool_id == pool_devices.c.pool_id,
+        drains.c.device_model == pool_devices.c.device_model,
+        drains.c.ended_at.is_(None),
+    )
+    .correlate(pool_devices)
+    .scalar_subquery()
+)
 # A shrunk pool may have more in use than it has healthy, but admits nothing until it has not.
 OVER_CAPACITY = _prepared(
-    select(_pool, holds.c.run_id, pool_devices.c.in_use, func.coalesce(capacity_phases.c.healthy, 0).label("healthy"))
+    select(_pool, holds.c.run_id, pool_devices.c.in_use, _healthy.label("healthy"))
     .join(pools, pools.c.id == pool_devices.c.pool_id)
     .outerjoin(
         capacity_phases,
@@ -171,9 +191,10 @@ OVER_CAPACITY = _prepared(
             holds.c.pool_id == pool_devices.c.pool_id,
             holds.c.device_model == pool_devices.c.device_model,
             holds.c.opened_at > func.coalesce(capacity_phases.c.from_at, -1),
+            holds.c.opened_at > func.coalesce(_last_drain, -1),
         ),
     )
-    .where(pool_devices.c.in_use > func.coalesce(capacity_phases.c.healthy, 0))
+    .where(pool_devices.c.in_use > _healthy)
 )
 
 _settled = runs.c.state == _word(RunState.SETTLED.value)

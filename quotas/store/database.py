@@ -98,10 +98,12 @@ def _one_argument(name: str, constants: dict[str, Any]) -> Arguments:
 class Transaction:
     """An open transaction. Committed when its `with` block ends, rolled back when that raises."""
 
-    __slots__ = ("_compiled", "_dialect", "_execute", "cursor")
+    __slots__ = ("_compiled", "_dialect", "_execute", "cursor", "is_alone")
 
     def __init__(self, dialect: Dialect, cursor: Any) -> None:
         self._dialect = dialect
+        self.is_alone = dialect.name == "sqlite"
+        """Whether nobody else writes while this transaction does, so that what it has read stays so."""
         self._compiled = _COMPILED[dialect.name]
         self._execute = cursor.execute
         self.cursor = cursor

@@ -36,6 +36,8 @@ _FULL = (
         runs.c.outcome,
         runs.c.exit_code,
         runs.c.warned_at,
+        runs.c.preempt_at,
+        runs.c.preempted_for,
         persons.c.id.label("person_id"),
         persons.c.username.label("person"),
         persons.c.language,
@@ -57,7 +59,12 @@ _FULL = (
         holds.c.until_at,
         holds.c.state.label("hold_state"),
         holds.c.extensions,
+        holds.c.priority,
+        holds.c.window_id,
+        holds.c.ends_by,
         allocations.c.ends_at.label("award_ends_at"),
+        allocations.c.suspended_at,
+        allocations.c.revoked_at,
         accounts.c.balance.label("available"),
         charges.c.seconds,
         charges.c.amount.label("charge"),
@@ -100,6 +107,9 @@ EXTEND_HOLD = Prepared(
         amount=holds.c.amount + bindparam("more"),
         extensions=holds.c.extensions + 1,
     )
+)
+DECAYED_USE = Prepared(
+    select(allocations.c.decayed_use, allocations.c.decayed_at).where(allocations.c.id == bindparam("allocation_id"))
 )
 MARK_STARTED = Prepared(
     update(runs)

@@ -161,7 +161,7 @@ def test_a_learner_starts_servers_and_schedules_nothing() -> None:
 
 def test_the_first_pool_with_room_is_taken() -> None:
     pools = tuple(PoolSituation(number, False, 2, number % 2) for number in range(1, 5))
-    found = free_pool(replace(SITUATION, pools=pools))
+    found = free_pool(NOTEBOOK, replace(SITUATION, pools=pools), NOW, POLICY)
     assert found is not None
     assert found.id == 2
 

@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import select
 
 from quotas.domain.admission import Admitted
+from quotas.domain.extension import Standing
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Limit, Outcome, RunKind, new_run_id
 from quotas.domain.units import LARGEST, InvalidValue
 from quotas.services import admission
-from quotas.services.admission import Ended, Standing
+from quotas.services.admission import Ended
 from quotas.store import audit, notices
 from quotas.store.tables import audit_events, charges, holds, memberships, profiles, runs, transfers
 from tests.services.centre import CPU_GFLOPS, DAY, FIRST_HOLD, GPU_GFLOPS, POLICY, START, Centre

@@ -117,7 +117,7 @@ def test_a_refusal_that_time_does_not_cure_pauses_the_schedule(centre: Centre) -
     schedule = create(centre)
     full = schedules.run_now(centre.database, schedule.id, actor=centre.member, now=centre.now)
     names = {"person": "member", "project": centre.project, "profile": "cpu-small"}
-    numbers = {**names, "device": "h100", "needed": 1, "healthy": 4, "in_use": 4}
+    numbers = {**names, "device": "h100", "needed": 1, "healthy": 4, "in_use": 4, "reserved": 0}
     schedules.refuse(centre.database, full.run_id, Refused(Code.POOL_FULL, numbers), centre.now)
     assert schedules.list_schedules(centre.database)[0].enabled
     ended = schedules.run_now(centre.database, schedule.id, actor=centre.member, now=centre.now + 1)

@@ -5,6 +5,8 @@ Revision 0002.
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic import op
 from sqlalchemy.schema import CheckConstraint, Column, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.sql import text
@@ -145,7 +147,7 @@ def _create_queue() -> None:
 
 
 def _extend_tables() -> None:
-    added = {
+    added: dict[str, tuple[Column[Any], ...]] = {
         "runs": (Column("preempt_at", BigInteger), Column("preempted_for", String(36))),
         "holds": (
             Column("priority", String(13), nullable=False, server_default=text("'guaranteed'")),

@@ -1,0 +1,77 @@
+"""Priority classes of a run, and who gives way: by a stated order, never at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Priority(StrEnum):
+    """How firmly a run holds its devices, the firmest first.
+
+    `reserved`: a seat of a reservation's window. `guaranteed`: within the project's ceiling. `borrowed`: idle devices
+    beyond the ceiling. `opportunistic`: idle devices, asked for as such. All are charged alike.
+    """
+
+    RESERVED = "reserved"
+    GUARANTEED = "guaranteed"
+    BORROWED = "borrowed"
+    OPPORTUNISTIC = "opportunistic"
+
+
+RANK: dict[Priority, int] = {priority: rank for rank, priority in enumerate(Priority)}
+"""0 is the firmest."""
+
+PREEMPTIBLE = frozenset({Priority.BORROWED, Priority.OPPORTUNISTIC})
+BEYOND_THE_CEILING = PREEMPTIBLE
+"""What counts against the borrowing limit instead of the ceiling; a reserved seat counts against neither."""
+
+
+def rates_of(priority: Priority, gflops: int) -> tuple[int, int]:
+    """Return what a run of this class takes of (its project's ceiling, what its project may borrow), in GFLOPS."""
+    if priority is Priority.RESERVED:
+        return 0, 0
+    return (0, gflops) if priority in BEYOND_THE_CEILING else (gflops, 0)
+
+
+WISHES = (Priority.GUARANTEED, Priority.BORROWED, Priority.OPPORTUNISTIC)
+"""What a person may ask for: within the ceiling only, beyond it where that is needed, or idle devices only."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A run that holds devices. `fair_share` is its project's; `started_at` when it was held (seconds UTC)."""
+
+    run_id: str
+    priority: Priority
+    fair_share: float
+    started_at: int
+    device_count: int
+
+
+def gives_way_before(holder: Holder) -> tuple[int, float, int, str]:
+    """Return the sort key of who gives way first.
+
+    The weakest class; in it the project that has used most of its share; of that the run that began last, as it has
+    least to lose; then by id, so that two that are alike are always taken in the same order.
+    """
+    return (-RANK[holder.priority], holder.fair_share, -holder.started_at, holder.run_id)
+
+
+def who_gives_way(needed: int, holders: Iterable[Holder]) -> tuple[Holder, ...] | None:
+    """Return who must stop so that `needed` devices come free, none of them in vain; None when all are not enough."""
+    chosen: list[Holder] = []
+    freed = 0
+    for holder in sorted(holders, key=gives_way_before):
+        if freed >= needed:
+            break
+        chosen.append(holder)
+        freed += holder.device_count
+    if freed < needed:
+        return None
+    for holder in reversed(chosen):  # the best placed is spared first
+        if freed - holder.device_count >= needed:
+            chosen.remove(holder)
+            freed -= holder.device_count
+    return tuple(chosen)

@@ -1,0 +1,45 @@
+"""What a person is told of a run that ends by no doing of theirs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from quotas.domain.extension import WHY, Extension
+from quotas.domain.runs import Limit
+from quotas.domain.units import show_instant
+from quotas.store import audit, notices
+from quotas.store import runs as runs_store
+from quotas.store.database import Row, Transaction
+
+
+def tell_of_end(transaction: Transaction, row: Row, ending: Extension, now: int) -> Extension:
+    """The person has been told once that the run will be stopped, and why; return whether that was now."""
+    if transaction.run(runs_store.MARK_WARNED, run=row.id, at=now) == 0:
+        return ending
+    why_en, why_ko = WHY[ending.limit or Limit.WINDOW]
+    stop = show_instant(max(ending.stop_at or now, now))
+    notice = notices.Notice(
+        person_id=row.person_id,
+        kind="run ending",
+        about=row.id,
+        text_en=f"Your run on {row.project} ({row.profile}) will be stopped at {stop}: {why_en}. Save your work.",
+        text_ko=f"{row.project} 과제의 실행({row.profile})이 {stop}에 중지됩니다: {why_ko}. 작업을 저장하세요.",
+    )
+    if not notices.tell(transaction, notice, now):
+        notices.tell(transaction, replace(notice, about=f"{row.id}:{row.extensions}"), now)
+    audit.record(transaction, now, "platform", "run ending", row.id, {"limit": str(ending.limit), "stop": stop})
+    return replace(ending, warned_now=True)
+
+
+def tell_of_memory(transaction: Transaction, row: Row, now: int) -> None:
+    """The person knows that the run used more memory than its profile has."""
+    notice = notices.Notice(
+        person_id=row.person_id,
+        kind="out of memory",
+        about=row.id,
+        text_en=f"Your run on {row.project} ended: it used more memory than the profile {row.profile} has."
+        " Choose a larger profile, or load less at once.",
+        text_ko=f"{row.project} 과제의 실행이 종료되었습니다: {row.profile} 프로필의 메모리를 초과했습니다."
+        " 더 큰 프로필을 선택하거나 한 번에 읽는 양을 줄이세요.",
+    )
+    notices.tell(transaction, notice, now)
