@@ -12,7 +12,13 @@ settle                held → spent, and the rest held → available
 overrun               overrun → spent (the operator bears it)
 refund                spent → available, or → expired after the end
 end of the award      available → expired
+month is closed       issuance → owed, or credit → paid
+payment               owed → paid
+credit of a refund    owed → issuance, or paid → credit
+credit is paid back   credit → issuance
 ====================  ==============================================
+
+The last four are of the asset KRW, all others of compute. A project's KRW accounts hang on its first allocation.
 """
 
 from __future__ import annotations
@@ -25,10 +31,15 @@ from quotas.domain.units import amount
 
 COMPUTE = "compute"
 """The asset in GFLOPS·s at the programme's reference precision."""
+KRW = "krw"
+"""The asset in whole KRW: what a project pays beside compute."""
 
 
 class AccountKind(StrEnum):
-    """Issuance and overrun belong to the programme and may go negative; the others to one allocation and never do."""
+    """Issuance and overrun belong to the programme and may go negative; the others to one allocation and never do.
+
+    The KRW issuance is what was billed, less what was credited or paid back, as a negative number.
+    """
 
     ISSUANCE = "issuance"
     OVERRUN = "overrun"
@@ -36,10 +47,15 @@ class AccountKind(StrEnum):
     HELD = "held"
     SPENT = "spent"
     EXPIRED = "expired"
+    OWED = "owed"
+    PAID = "paid"
+    CREDIT = "credit"
 
 
 MAY_GO_NEGATIVE = frozenset({AccountKind.ISSUANCE, AccountKind.OVERRUN})
 OF_AN_ALLOCATION = (AccountKind.AVAILABLE, AccountKind.HELD, AccountKind.SPENT, AccountKind.EXPIRED)
+OF_A_PROJECT = (AccountKind.OWED, AccountKind.PAID, AccountKind.CREDIT)
+"""The accounts in KRW: billed and open, billed and paid, paid and not for any bill."""
 
 
 class TransferKind(StrEnum):
@@ -59,6 +75,12 @@ class TransferKind(StrEnum):
     RECALL = "recall"
     REVOKE = "revoke"
     MOVE_OUT = "move_out"
+    BILL = "bill"
+    PAY = "pay"
+    CREDIT = "credit"
+    RETURN = "return"
+    APPLY = "apply"
+    REPAY = "repay"
 
 
 SIDES: dict[TransferKind, tuple[AccountKind, AccountKind]] = {
@@ -76,7 +98,17 @@ SIDES: dict[TransferKind, tuple[AccountKind, AccountKind]] = {
     TransferKind.RECALL: (AccountKind.AVAILABLE, AccountKind.ISSUANCE),
     TransferKind.REVOKE: (AccountKind.AVAILABLE, AccountKind.ISSUANCE),
     TransferKind.MOVE_OUT: (AccountKind.AVAILABLE, AccountKind.ISSUANCE),
+    TransferKind.BILL: (AccountKind.ISSUANCE, AccountKind.OWED),
+    TransferKind.PAY: (AccountKind.OWED, AccountKind.PAID),
+    TransferKind.CREDIT: (AccountKind.OWED, AccountKind.ISSUANCE),
+    TransferKind.RETURN: (AccountKind.PAID, AccountKind.CREDIT),
+    TransferKind.APPLY: (AccountKind.CREDIT, AccountKind.PAID),
+    TransferKind.REPAY: (AccountKind.CREDIT, AccountKind.ISSUANCE),
 }
+ASSETS: dict[TransferKind, str] = {
+    kind: COMPUTE if set(OF_A_PROJECT).isdisjoint(sides) else KRW for kind, sides in SIDES.items()
+}
+"""Which asset the transfers of a kind move."""
 RAISES = frozenset({TransferKind.GRANT, TransferKind.SUPPLEMENT, TransferKind.TRANCHE, TransferKind.MOVE_IN})
 LOWERS = frozenset({TransferKind.RECALL, TransferKind.REVOKE, TransferKind.MOVE_OUT})
 """What was granted of an allocation is the sum of the transfers that raise it, less those that lower it."""
@@ -96,6 +128,10 @@ class Posting:
     @property
     def sides(self) -> tuple[AccountKind, AccountKind]:
         return SIDES[self.kind]
+
+    @property
+    def asset(self) -> str:
+        return ASSETS[self.kind]
 
 
 def settle(run_id: str, held: int, charge: int) -> list[Posting]:

@@ -6,17 +6,28 @@ from typing import NamedTuple
 
 from sqlalchemy import and_, bindparam, case, insert, or_, select, update
 
-from quotas.domain.ledger import COMPUTE, MAY_GO_NEGATIVE, OF_AN_ALLOCATION, AccountKind, Posting
+from quotas.domain.ledger import (
+    COMPUTE,
+    MAY_GO_NEGATIVE,
+    OF_A_PROJECT,
+    OF_AN_ALLOCATION,
+    AccountKind,
+    Posting,
+)
 from quotas.domain.units import LARGEST, InvalidValue
 from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import accounts, allocations, projects, transfers
 
 _of_allocation = accounts.c.allocation_id == bindparam("allocation_id")
-_of_programme = and_(accounts.c.allocation_id.is_(None), accounts.c.asset == COMPUTE)
+_of_asset = accounts.c.asset == bindparam("asset")
+_of_programme = and_(accounts.c.allocation_id.is_(None), _of_asset)
 
 _ACCOUNTS = Prepared(
-    select(accounts.c.id, accounts.c.kind, accounts.c.balance).where(or_(_of_allocation, _of_programme))
+    select(accounts.c.id, accounts.c.kind, accounts.c.balance).where(
+        or_(and_(_of_allocation, _of_asset), _of_programme)
+    )
 )
+_PROGRAMME = Prepared(select(accounts.c.kind).where(_of_programme))
 
 # The debit account must hold `at_least`, the credit account `at_most`, before: see `write`.
 _MOVE = Prepared(
@@ -53,20 +64,21 @@ class BalanceShort(Exception):  # noqa: N818 - named for what is so
     """The debit account does not hold the amount; the transaction is to be rolled back."""
 
 
-def open_accounts(transaction: Transaction, allocation_id: int) -> None:
-    """The allocation has its four accounts, and the programme its two."""
-    for kind in OF_AN_ALLOCATION:
-        transaction.insert(
-            accounts, {"asset": COMPUTE, "kind": kind.value, "allocation_id": allocation_id, "balance": 0}
-        )
-    present = {row.kind for row in transaction.rows(select(accounts.c.kind).where(_of_programme))}
-    for kind in sorted(MAY_GO_NEGATIVE - {AccountKind(name) for name in present}):
-        transaction.insert(accounts, {"asset": COMPUTE, "kind": kind.value, "allocation_id": None, "balance": 0})
+def open_accounts(transaction: Transaction, allocation_id: int, asset: str = COMPUTE) -> None:
+    """The allocation has its accounts of the asset, and the programme its own."""
+    for kind in OF_AN_ALLOCATION if asset == COMPUTE else OF_A_PROJECT:
+        transaction.insert(accounts, {"asset": asset, "kind": kind.value, "allocation_id": allocation_id, "balance": 0})
+    of_programme = MAY_GO_NEGATIVE if asset == COMPUTE else {AccountKind.ISSUANCE}
+    present = {row.kind for row in transaction.rows(_PROGRAMME, asset=asset)}
+    for kind in sorted(of_programme - {AccountKind(name) for name in present}):
+        transaction.insert(accounts, {"asset": asset, "kind": kind.value, "allocation_id": None, "balance": 0})
 
 
-def account_ids(transaction: Transaction, allocation_id: int) -> dict[AccountKind, tuple[int, int]]:
-    """Return (account id, balance) by kind: the allocation's accounts and the programme's."""
-    rows = transaction.rows(_ACCOUNTS, allocation_id=allocation_id)
+def account_ids(
+    transaction: Transaction, allocation_id: int, asset: str = COMPUTE
+) -> dict[AccountKind, tuple[int, int]]:
+    """Return (account id, balance) by kind: the allocation's accounts of the asset, and the programme's."""
+    rows = transaction.rows(_ACCOUNTS, allocation_id=allocation_id, asset=asset)
     return {AccountKind(row.kind): (row.id, row.balance) for row in rows}
 
 
@@ -74,7 +86,7 @@ def post(
     transaction: Transaction, allocation_id: int, posting: Posting, at: int, run_id: str | None = None, note: str = ""
 ) -> None:
     """The transfer is written and both balances have moved; `write` says what can be wrong with it."""
-    by_kind = account_ids(transaction, allocation_id)
+    by_kind = account_ids(transaction, allocation_id, posting.asset)
     debit_kind, credit_kind = posting.sides
     sides = Sides(allocation_id, by_kind[debit_kind][0], by_kind[credit_kind][0])
     write(transaction, sides, posting, at, run_id, note)
@@ -139,7 +151,7 @@ _JOURNAL = (
         transfers.c.key,
         transfers.c.note,
     )
-    .join(_debit, _debit.c.id == transfers.c.debit_account_id)
+    .join(_debit, and_(_debit.c.id == transfers.c.debit_account_id, _debit.c.asset == bindparam("asset")))
     .join(_credit, _credit.c.id == transfers.c.credit_account_id)
     .join(allocations, allocations.c.id == transfers.c.allocation_id)
     .join(projects, projects.c.id == allocations.c.project_id)
@@ -149,8 +161,8 @@ JOURNAL = Prepared(_JOURNAL)
 JOURNAL_OF_PROJECT = Prepared(_JOURNAL.where(projects.c.code == bindparam("project")))
 
 
-def journal(transaction: Transaction, project: str | None) -> list[Row]:
-    """Return the transfers in the order in which they were written, of one project or of all."""
+def journal(transaction: Transaction, project: str | None, asset: str = COMPUTE) -> list[Row]:
+    """Return the asset's transfers in the order in which they were written, of one project or of all."""
     if project is None:
-        return transaction.rows(JOURNAL)
-    return transaction.rows(JOURNAL_OF_PROJECT, project=project)
+        return transaction.rows(JOURNAL, asset=asset)
+    return transaction.rows(JOURNAL_OF_PROJECT, project=project, asset=asset)

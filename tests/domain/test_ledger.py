@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quotas.domain import ledger
-from quotas.domain.ledger import MAY_GO_NEGATIVE, OF_AN_ALLOCATION, SIDES, AccountKind, Posting, TransferKind
+from quotas.domain.ledger import (
+    ASSETS,
+    COMPUTE,
+    KRW,
+    MAY_GO_NEGATIVE,
+    OF_A_PROJECT,
+    OF_AN_ALLOCATION,
+    SIDES,
+    AccountKind,
+    Posting,
+    TransferKind,
+)
 from quotas.domain.units import LARGEST, InvalidValue
 
 AMOUNTS = st.integers(0, LARGEST)
@@ -19,8 +30,17 @@ def test_every_event_has_two_different_sides() -> None:
 
 
 def test_every_account_is_the_programmes_or_an_allocations() -> None:
-    assert MAY_GO_NEGATIVE | set(OF_AN_ALLOCATION) == set(AccountKind)
-    assert not MAY_GO_NEGATIVE & set(OF_AN_ALLOCATION)
+    assert MAY_GO_NEGATIVE | set(OF_AN_ALLOCATION) | set(OF_A_PROJECT) == set(AccountKind)
+    assert len(MAY_GO_NEGATIVE) + len(OF_AN_ALLOCATION) + len(OF_A_PROJECT) == len(AccountKind)
+
+
+def test_a_transfer_stays_within_its_asset() -> None:
+    of_compute = {*OF_AN_ALLOCATION, AccountKind.ISSUANCE, AccountKind.OVERRUN}
+    of_krw = {*OF_A_PROJECT, AccountKind.ISSUANCE}
+    for kind, sides in SIDES.items():
+        assert set(sides) <= (of_compute if ASSETS[kind] == COMPUTE else of_krw), kind
+    assert ASSETS[TransferKind.REFUND] == Posting("key", TransferKind.GRANT, 1).asset == COMPUTE
+    assert ASSETS[TransferKind.BILL] == ASSETS[TransferKind.PAY] == KRW
 
 
 @pytest.mark.parametrize("amount", [0, -1, LARGEST + 1, True, 1.5, "1"])

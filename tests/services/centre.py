@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import select, update
 
 from quotas.domain.admission import Admitted, Decision, Request
-from quotas.domain.ledger import AccountKind, Posting, TransferKind
+from quotas.domain.ledger import Posting, TransferKind
 from quotas.domain.people import MembershipRole
 from quotas.domain.policy import Policy
 from quotas.domain.runs import Outcome, RunKind, new_run_id
@@ -174,7 +174,7 @@ class Centre:
     def balances(self, allocation: int) -> dict[str, int]:
         with self.database.read() as transaction:
             found = ledger_store.account_ids(transaction, allocation)
-        return {kind.value: found[kind][1] for kind in AccountKind}
+        return {kind.value: found[kind][1] for kind in found}
 
     def in_use(self, allocation: int) -> tuple[int, int]:
         """Return (GFLOPS in use of the allocation, devices in use of the first pool)."""
