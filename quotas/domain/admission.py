@@ -13,6 +13,8 @@ from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import RunKind
 from quotas.domain.units import LARGEST, PPM, InvalidValue, amount, show_budget, show_duration, show_instant, show_rate
 
+_NEVER = 2 * LARGEST
+"""Later than any instant that a request can reach."""
 _LONGEST_NAME = 80
 """Longer than any name of a person, project or profile."""
 
@@ -272,7 +274,7 @@ def free_pool(request: Request, situation: Situation, now: int, policy: Policy) 
         return next((pool for pool in pools if pool.in_use + needed <= pool.healthy), None)
     free = [pool for pool in situation.pools if pool.in_use + pool.reserved + needed <= pool.healthy]
     least = policy.minimum if request.seconds is None else longest_hold(request, policy)
-    lasting = [(pool.ends_by(needed) or LARGEST, pool) for pool in free]
+    lasting = [(pool.ends_by(needed) or _NEVER, pool) for pool in free]
     longest = max((until for until, _ in lasting), default=0)
     return next((pool for until, pool in lasting if until == longest), None) if longest >= now + least else None
 
