@@ -22,7 +22,11 @@ PHASES = {
     Phase.ACTIVE: N_("active"),
     Phase.NEARLY_SPENT: N_("nearly spent"),
     Phase.EXHAUSTED: N_("spent"),
+    Phase.SUSPENDED: N_("suspended"),
+    Phase.REVOKED: N_("revoked"),
+    Phase.GRACE: N_("ended, files kept"),
     Phase.ENDED: N_("ended"),
+    Phase.CLOSED: N_("closed"),
 }
 ROLES = {
     "pi": N_("principal investigator"),

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from quotas.domain.units import LARGEST, PPM, InvalidValue, amount
+from quotas.domain import states
+from quotas.domain.units import DAY_SECONDS, LARGEST, PPM, InvalidValue, amount
 
 
 class ProjectState(StrEnum):
@@ -34,7 +35,10 @@ class ProjectKind(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where a project stands now, derived from its state, its award's dates and its balance."""
+    """Where a project stands now, derived from its state, its award and its balance.
+
+    `grace`: its award is over, and its files are kept still; `ended`: they may be removed; `closed`: they were.
+    """
 
     APPLIED = "applied"
     REJECTED = "rejected"
@@ -42,7 +46,11 @@ class Phase(StrEnum):
     ACTIVE = "active"
     NEARLY_SPENT = "nearly_spent"
     EXHAUSTED = "exhausted"
+    SUSPENDED = "suspended"
+    REVOKED = "revoked"
+    GRACE = "grace"
     ENDED = "ended"
+    CLOSED = "closed"
 
 
 NEARLY_SPENT_PPM = 900_000
@@ -67,14 +75,7 @@ def project_code(text: str) -> str:
 
 def change_state(code: str, old: ProjectState, new: ProjectState) -> ProjectState:
     """Return `new` if the table allows the change; raise InvalidValue otherwise."""
-    if new not in ALLOWED_CHANGES[old]:
-        allowed = ", ".join(sorted(ALLOWED_CHANGES[old])) or "nothing"
-        raise InvalidValue(
-            "project",
-            f"{code} is {old} and cannot become {new}; allowed: {allowed}",
-            f"{code}의 상태 {old}에서 {new}(으)로 바꿀 수 없습니다. 가능: {allowed}",
-        )
-    return new
+    return states.change(ALLOWED_CHANGES, "project", code, old, new)
 
 
 @dataclass(frozen=True)
@@ -113,22 +114,55 @@ class Award:
 
 @dataclass(frozen=True)
 class Standing:
-    """Facts of one project, read together, from which its phase follows. Amounts in GFLOPS·s."""
+    """Facts of one project and its award, read together, from which its phase follows. Amounts in GFLOPS·s.
+
+    `ended_at` and `closed_at` are the project's, `suspended_at` and `revoked_at` the award's; None: it is not so.
+    """
 
     state: ProjectState
     starts_at: int | None
     ends_at: int | None
     granted: int
     available: int
+    ended_at: int | None = None
+    closed_at: int | None = None
+    suspended_at: int | None = None
+    revoked_at: int | None = None
+    storage_grace_days: int = 0
+
+    @property
+    def over_at(self) -> int | None:
+        """From when on nothing can start any more: the award's end, or an earlier one that was decided."""
+        if self.ends_at is None:
+            return None
+        decided = [at for at in (self.ended_at, self.revoked_at) if at is not None]
+        return min([self.ends_at, *decided])
+
+    @property
+    def storage_until(self) -> int | None:
+        """Until when its files are kept at least."""
+        over_at = self.over_at
+        return None if over_at is None else over_at + self.storage_grace_days * DAY_SECONDS
+
+    def is_over(self, now: int) -> bool:
+        """Nothing can start any more; only a renewal could change that, where the award was not revoked."""
+        over_at = self.over_at
+        return self.state is ProjectState.ENDED or over_at is None or now >= over_at
 
 
-def phase(standing: Standing, now: int) -> Phase:
+def phase(standing: Standing, now: int) -> Phase:  # noqa: PLR0911 - one return for each phase
     """Return where the project stands at `now`; a late nightly job changes nothing, as nothing here is stored."""
-    if standing.state is not ProjectState.APPROVED:
+    if standing.closed_at is not None:
+        return Phase.CLOSED
+    if standing.state in {ProjectState.APPLIED, ProjectState.REJECTED}:
         return Phase(standing.state.value)
-    if standing.ends_at is None or standing.starts_at is None or now >= standing.ends_at:
-        return Phase.ENDED
-    if now < standing.starts_at:
+    if standing.revoked_at is not None:
+        return Phase.REVOKED
+    if standing.is_over(now):
+        return Phase.GRACE if now < (standing.storage_until or 0) else Phase.ENDED
+    if standing.suspended_at is not None:
+        return Phase.SUSPENDED
+    if standing.starts_at is None or now < standing.starts_at:
         return Phase.SCHEDULED
     if standing.available <= 0:
         return Phase.EXHAUSTED

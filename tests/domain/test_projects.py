@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -133,7 +134,33 @@ def test_a_budget_is_never_more_than_promised(gflops: int, seconds: int, utilisa
 def test_where_a_project_stands_follows_from_its_facts(
     state: ProjectState, now: int, available: int, expected: Phase
 ) -> None:
-    assert phase(Standing(state, NOW, NOW + DAY, 1000, available), now) is expected
+    ended_at = NOW if state is ProjectState.ENDED else None
+    assert phase(Standing(state, NOW, NOW + DAY, 1000, available, ended_at), now) is expected
+
+
+@pytest.mark.parametrize(
+    ("facts", "after", "expected"),
+    [
+        ({}, 1, Phase.GRACE),
+        ({}, 2 * DAY - 1, Phase.GRACE),
+        ({}, 2 * DAY, Phase.ENDED),
+        ({"suspended_at": NOW}, -1, Phase.SUSPENDED),
+        ({"suspended_at": NOW}, 0, Phase.GRACE),
+        ({"suspended_at": NOW, "available": 0}, -1, Phase.SUSPENDED),
+        ({"revoked_at": NOW + 5, "suspended_at": NOW}, -1, Phase.REVOKED),
+        ({"revoked_at": NOW + 5}, 9 * DAY, Phase.REVOKED),
+        ({"state": ProjectState.ENDED, "ended_at": NOW}, 0, Phase.GRACE),
+        ({"state": ProjectState.ENDED, "ended_at": NOW}, DAY, Phase.ENDED),
+        ({"state": ProjectState.ENDED, "ended_at": NOW + 9 * DAY}, 2 * DAY, Phase.ENDED),
+        ({"state": ProjectState.ENDED, "ended_at": NOW, "closed_at": NOW + 3 * DAY}, 9 * DAY, Phase.CLOSED),
+        ({"revoked_at": NOW, "closed_at": NOW + 3 * DAY}, 9 * DAY, Phase.CLOSED),
+    ],
+)
+def test_what_is_over_keeps_its_files_for_a_while(facts: dict[str, Any], after: int, expected: Phase) -> None:
+    """The award lasts a day, and its files are kept for two; `after` is seconds after its end."""
+    known = {"state": ProjectState.APPROVED, "available": 1000, **facts}
+    standing = Standing(starts_at=NOW, ends_at=NOW + DAY, granted=1000, storage_grace_days=2, **known)
+    assert phase(standing, NOW + DAY + after) is expected
 
 
 def test_an_approved_project_without_an_award_has_ended() -> None:
