@@ -14,9 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import select
 
 from quotas.domain.admission import Admitted, Decision, Request
+from quotas.domain.extension import Standing
 from quotas.domain.people import MembershipRole
 from quotas.domain.policy import Policy
 from quotas.domain.pools import CapacityPhase
+from quotas.domain.priorities import Priority
 from quotas.domain.projects import Award
 from quotas.domain.rates import Precision, Rate, RateCard, RateRule
 from quotas.domain.refusals import Code, Refused
@@ -35,6 +37,7 @@ POLICY = Policy()
 PEOPLE = ("pi", "member", "outsider")
 DEVICES = {"cpu-small": None, "h100-1g": "h100-mig-1g.10gb", "h100": "h100"}
 RATES = {"cpu-small": 50, "h100-1g": 8_109, "h100": 66_900}
+WISH = st.sampled_from(["guaranteed", "guaranteed", "borrowed", "opportunistic"])
 PICK = st.integers(0, 63)
 """Which of those there are; small numbers are the likely ones."""
 AWARDS = st.fixed_dictionaries(
@@ -55,7 +58,11 @@ _BALANCES = Prepared(
     .outerjoin(allocations, allocations.c.id == accounts.c.allocation_id)
     .outerjoin(projects_table, _OF_PROJECT)
 )
-_IN_USE = Prepared(select(projects_table.c.code, allocations.c.in_use_gflops).join(allocations, _OF_PROJECT))
+_IN_USE = Prepared(
+    select(projects_table.c.code, allocations.c.in_use_gflops, allocations.c.beyond_gflops).join(
+        allocations, _OF_PROJECT
+    )
+)
 _ALL = [Prepared(select(table)) for table in metadata.sorted_tables]
 
 
@@ -183,24 +190,25 @@ class Machine(RuleBasedStateMachine):
 
     # Runs.
 
-    @rule(pick=PICK, person=st.sampled_from(PEOPLE), profile=st.sampled_from(list(DEVICES)))
-    def ask_for_a_notebook(self, pick: int, person: str, profile: str) -> None:
-        self._ask(pick, person, profile, None)
+    @rule(pick=PICK, person=st.sampled_from(PEOPLE), profile=st.sampled_from(list(DEVICES)), wish=WISH)
+    def ask_for_a_notebook(self, pick: int, person: str, profile: str, wish: str) -> None:
+        self._ask(pick, person, profile, None, wish)
 
     @rule(
         pick=PICK,
         person=st.sampled_from(PEOPLE),
         profile=st.sampled_from(list(DEVICES)),
         seconds=st.sampled_from([1, 600, 7_200]),
+        wish=WISH,
     )
-    def ask_for_a_batch_run(self, pick: int, person: str, profile: str, seconds: int) -> None:
-        self._ask(pick, person, profile, seconds)
+    def ask_for_a_batch_run(self, pick: int, person: str, profile: str, seconds: int, wish: str) -> None:
+        self._ask(pick, person, profile, seconds, wish)
 
-    def _ask(self, pick: int, person: str, profile: str, seconds: int | None) -> None:
+    def _ask(self, pick: int, person: str, profile: str, seconds: int | None, wish: str) -> None:
         kind, project = RunKind.NOTEBOOK if seconds is None else RunKind.BATCH, self._project(pick)
         if pick % 4 and person not in project.members:
             person = next(iter(project.members))
-        self.asked.append(Asked(new_run_id(), kind.value, person, project.code, profile, seconds))
+        self.asked.append(Asked(new_run_id(), kind.value, person, project.code, profile, seconds, wish))
         self._reserve(self.asked[-1])
 
     @precondition(lambda self: self.asked)
@@ -215,9 +223,8 @@ class Machine(RuleBasedStateMachine):
             self.model.admit(expected)
 
     def _call_reserve(self, asked: Asked) -> Decision:
-        request = Request(
-            asked.run_id, RunKind(asked.kind), asked.person, asked.project, asked.profile, asked.seconds, "machine"
-        )
+        who = RunKind(asked.kind), asked.person, asked.project, asked.profile
+        request = Request(asked.run_id, *who, asked.seconds, "machine", Priority(asked.wish))
         return admission.reserve(self.database, request, self.now, POLICY)
 
     @staticmethod
@@ -229,6 +236,7 @@ class Machine(RuleBasedStateMachine):
         assert isinstance(decision, Admitted), decision
         assert (decision.amount, decision.until_at) == (expected.amount, expected.until_at)
         assert (decision.gflops, decision.device_model) == (expected.gflops, expected.model)
+        assert (decision.priority.value, decision.ends_by) == (expected.priority, expected.ends_by)
 
     @precondition(lambda self: self.asked)
     @rule(pick=PICK)
@@ -257,7 +265,7 @@ class Machine(RuleBasedStateMachine):
             expected = self.model.extend(self.model.runs[asked.run_id], self.now)
             assert (extension.standing.value, extension.until_at) == expected
         else:
-            assert extension.standing is admission.Standing.CLOSED
+            assert extension.standing is Standing.CLOSED
 
     @rule()
     def extend_all(self) -> None:
@@ -391,10 +399,10 @@ class Machine(RuleBasedStateMachine):
     def the_store_says_what_the_model_says(self) -> None:
         with self.database.read() as transaction:
             rows = transaction.rows(_BALANCES)
-            in_use = {row.code: row.in_use_gflops for row in transaction.rows(_IN_USE)}
+            in_use = {row.code: (row.in_use_gflops, row.beyond_gflops) for row in transaction.rows(_IN_USE)}
         stored: dict[str | None, dict[str, int]] = {}
         for row in rows:
             stored.setdefault(row.code, {})[row.kind] = row.balance
         assert stored.pop(None) == {"issuance": self.model.issuance, "overrun": self.model.overrun}
         assert stored == {code: project.balances() for code, project in self.model.projects.items()}
-        assert in_use == {code: project.in_use for code, project in self.model.projects.items()}
+        assert in_use == {code: (project.in_use, project.beyond) for code, project in self.model.projects.items()}

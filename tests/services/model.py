@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 
 HOLD, MARGIN, EXTEND_BELOW, MINIMUM = 1800, 120, 1320, 600
 CLOCK = 300
+BORROWING = 1
+"""A project may borrow this many times its ceiling, beyond it."""
 MAY_START = {"pi", "member", "instructor", "learner"}
 MAY_SCHEDULE = MAY_START - {"learner"}
 
@@ -28,6 +30,8 @@ class Project:
     spent: int = 0
     expired: int = 0
     in_use: int = 0
+    beyond: int = 0
+    suspended: bool = False
 
     def is_over(self, now: int) -> bool:
         return self.ended or now >= self.ends_at
@@ -46,6 +50,7 @@ class Asked:
     project: str
     profile: str
     seconds: int | None
+    wish: str = "guaranteed"
 
 
 @dataclass
@@ -58,6 +63,8 @@ class Run:
     amount: int
     opened_at: int
     until_at: int
+    priority: str = "guaranteed"
+    ends_by: int | None = None
     is_open: bool = True
     started_at: int | None = None
     seen_at: int | None = None
@@ -79,6 +86,7 @@ class Model:
     projects: dict[str, Project] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     devices: dict[str, int] = field(default_factory=dict)
+    drained: dict[str, int] = field(default_factory=dict)
     issuance: int = 0
     overrun: int = 0
 
@@ -88,7 +96,17 @@ class Model:
 
     def healthy(self, model: str, now: int) -> int:
         begun = [phase for phase in self.phases.get(model, []) if phase[0] <= now]
-        return max(begun)[1] if begun else 0
+        return (max(begun)[1] if begun else 0) - self.drained.get(model, 0)
+
+    def spoken_for(self, model: str | None, after: int, since: int, before: int) -> int | None:
+        """Return the first change of capacity after `after`, from `since` on, that leaves no room for one more."""
+        if model is None:
+            return None
+        for at in sorted(at for at, _ in self.phases.get(model, []) if max(after + 1, since) <= at < before):
+            held = sum(run.until_at > at for run in self.open_runs() if run.model == model)
+            if held + 1 > self.healthy(model, at):
+                return at
+        return None
 
     def award(self, project: Project) -> None:
         self.projects[project.code] = project
@@ -109,10 +127,25 @@ class Model:
         assert gflops is not None
         wanted = HOLD + MARGIN if asked.seconds is None else asked.seconds + MARGIN
         least = MINIMUM if asked.seconds is None else wanted
+        model = self.profiles[asked.profile]
+        ends_by = self.spoken_for(model, now, now, now + wanted)
+        if ends_by is not None and ends_by < now + least:
+            return "reserved_soon"
         seconds = min(wanted, project.available // gflops, project.ends_at - now)
         if seconds < least:
             return "award_ended" if project.ends_at - now < least else "budget_short"
-        return Run(asked, gflops, self.profiles[asked.profile], seconds * gflops, now, now + seconds)
+        if ends_by is not None and ends_by < now + seconds:
+            seconds = ends_by - now
+        else:
+            ends_by = None
+        priority = self.priority(asked, project, gflops)
+        return Run(asked, gflops, model, seconds * gflops, now, now + seconds, priority, ends_by)
+
+    def priority(self, asked: Asked, project: Project, gflops: int) -> str:
+        if self.profiles[asked.profile] is None or asked.wish == "guaranteed":
+            return "guaranteed"
+        fits = project.in_use + gflops <= project.ceiling
+        return "guaranteed" if asked.wish == "borrowed" and fits else asked.wish
 
     def _who(self, asked: Asked, project: Project, now: int) -> str | None:
         role = project.members.get(asked.person)
@@ -124,7 +157,9 @@ class Model:
             return "project_ended"
         if now < project.starts_at:
             return "award_not_started"
-        return "award_ended" if now >= project.ends_at else None
+        if now >= project.ends_at:
+            return "award_ended"
+        return "award_suspended" if project.suspended else None
 
     def _what(self, asked: Asked, project: Project, now: int) -> str | None:
         gflops, model = self.rate(asked.profile, now), self.profiles[asked.profile]
@@ -135,8 +170,11 @@ class Model:
             (run.asked.person, run.asked.project, run.asked.kind) == who for run in self.open_runs()
         ):
             return "already_running"
-        if project.in_use + gflops > project.ceiling:
-            return "ceiling"
+        if self.priority(asked, project, gflops) == "guaranteed":
+            if project.in_use + gflops > project.ceiling:
+                return "ceiling"
+        elif project.beyond + gflops > project.ceiling * BORROWING:
+            return "borrow_limit"
         if model is not None and self.devices.get(model, 0) + 1 > self.healthy(model, now):
             return "pool_full"
         return None
@@ -148,9 +186,16 @@ class Model:
         project = self.projects[run.asked.project]
         project.available -= run.amount
         project.held += run.amount
-        project.in_use += run.gflops
+        self._count(project, run, 1)
         if run.model is not None:
             self.devices[run.model] = self.devices.get(run.model, 0) + 1
+
+    @staticmethod
+    def _count(project: Project, run: Run, sign: int) -> None:
+        if run.priority == "guaranteed":
+            project.in_use += sign * run.gflops
+        else:
+            project.beyond += sign * run.gflops
 
     def extend(self, run: Run, now: int) -> tuple[str, int]:
         """The run is extended; return (how it stands, until when it is paid)."""
@@ -166,7 +211,12 @@ class Model:
         if run.until_at - now >= EXTEND_BELOW:
             return "kept", run.until_at
         wanted = now + HOLD + MARGIN
-        reach = min(wanted, project.ends_at, run.until_at + project.available // run.gflops)
+        limits = [wanted, project.ends_at, run.until_at + project.available // run.gflops]
+        limits += [run.ends_by] if run.ends_by is not None else []
+        limits += [run.until_at] if project.suspended else []
+        spoken_for = self.spoken_for(run.model, now, run.until_at, wanted)
+        limits += [spoken_for] if spoken_for is not None else []
+        reach = max(min(limits), run.until_at)
         if reach > run.until_at:
             more = (reach - run.until_at) * run.gflops
             project.available -= more
@@ -194,7 +244,7 @@ class Model:
         project.held -= run.amount
         project.spent += run.charge
         project.available += run.amount - (run.charge - run.overrun)
-        project.in_use -= run.gflops
+        self._count(project, run, -1)
         self.overrun -= run.overrun
         if run.model is not None:
             self.devices[run.model] -= 1
