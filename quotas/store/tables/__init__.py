@@ -4,7 +4,7 @@ Where `sqlite_with_rowid` is False, SQLite keeps the rows in their primary key's
 it: an admission reads and writes these tables, and has fewer pages to write.
 """
 
-from quotas.store.tables.awards import award_changes, outcome_reports, renewals, tranches
+from quotas.store.tables.awards import award_changes, award_suspensions, outcome_reports, renewals, tranches
 from quotas.store.tables.columns import metadata
 from quotas.store.tables.copayments import copayment_lines, copayment_statements, rate_card_drafts
 from quotas.store.tables.ledger import accounts, charges, holds, runs, transfers
@@ -41,6 +41,7 @@ __all__ = [
     "audit_events",
     "award_changes",
     "award_notices",
+    "award_suspensions",
     "award_watches",
     "awards",
     "capability_facts",

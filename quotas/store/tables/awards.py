@@ -80,6 +80,21 @@ award_changes = Table(
 )
 """`gflops` and `amount` are what is added or taken away; while a change is only requested, an amount may be open."""
 
+award_suspensions = Table(
+    "award_suspensions",
+    metadata,
+    identity(),
+    Column("allocation_id", ForeignKey("allocations.id"), nullable=False, index=True),
+    instant("since"),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(80), nullable=False),
+    instant("ended_at", nullable=True),
+    Column("ended_by", String(80)),
+    Column("ended_reason", Text),
+    CheckConstraint("ended_at >= since", name="ends_after_start"),
+)
+"""When an award was suspended, and why; while it is, `suspended_at` of its allocation says so as well."""
+
 renewals = Table(
     "renewals",
     metadata,

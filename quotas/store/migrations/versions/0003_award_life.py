@@ -90,6 +90,18 @@ def _create_changes() -> None:
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("gflops > 0", name="gflops_positive"),
     )
+    op.create_table(
+        "award_suspensions",
+        Column("id", Integer, primary_key=True),
+        Column("allocation_id", Integer, ForeignKey("allocations.id"), nullable=False, index=True),
+        Column("since", BigInteger, nullable=False),
+        Column("reason", Text, nullable=False),
+        Column("actor", String(80), nullable=False),
+        Column("ended_at", BigInteger),
+        Column("ended_by", String(80)),
+        Column("ended_reason", Text),
+        CheckConstraint("ended_at >= since", name="ends_after_start"),
+    )
 
 
 def _create_renewals() -> None:
