@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from quotas.domain import states
 from quotas.domain.units import CALENDAR, DAY_SECONDS, HOUR_SECONDS, PPM, InvalidValue, show_instant
 
 OBJECTION_DAYS = 14
@@ -254,14 +255,7 @@ DECIDABLE: dict[Decision, frozenset[RecallState]] = {
 
 def change_state(recall: int, old: RecallState, new: RecallState) -> RecallState:
     """Return `new` if the table allows the change; raise InvalidValue otherwise."""
-    if new not in ALLOWED_CHANGES[old]:
-        allowed = ", ".join(sorted(ALLOWED_CHANGES[old])) or "nothing"
-        raise InvalidValue(
-            "recall",
-            f"recall {recall} is {old} and cannot become {new}; allowed: {allowed}",
-            f"회수 {recall}의 상태 {old}에서 {new}(으)로 바꿀 수 없습니다. 가능: {allowed}",
-        )
-    return new
+    return states.change(ALLOWED_CHANGES, "recall", f"recall {recall}", old, new)
 
 
 def check_decision(recall: int, state: RecallState, decision: Decision) -> RecallState:
