@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from quotas.domain import fair_share, ledger
+from quotas.domain import ledger
 from quotas.domain.admission import Admitted, Decision, Request, borrow_limit, decide
 from quotas.domain.extension import Extension, Standing
 from quotas.domain.ledger import Posting, TransferKind
@@ -16,6 +16,7 @@ from quotas.domain.projects import ProjectState
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import HoldState, Limit, Outcome, RunKind, charged_seconds
 from quotas.domain.units import LARGEST
+from quotas.services import fair_use
 from quotas.services.endings import tell_of_end, tell_of_memory
 from quotas.store import admission as store
 from quotas.store import audit, capacity
@@ -331,14 +332,6 @@ def _give_back(transaction: Transaction, row: Row, now: int) -> None:
         transaction.run(store.GIVE_DEVICES, model=row.device_model, pool=row.pool_id, count=row.device_count, kept=kept)
 
 
-def _count_use(transaction: Transaction, allocation_id: int, amount: int, now: int) -> None:
-    """The charge counts in the project's fair share. The allocation's row is ours already."""
-    row = transaction.one(runs_store.DECAYED_USE, allocation_id=allocation_id)
-    if row is not None:
-        use = fair_share.decayed(row.decayed_use, row.decayed_at, now) + amount
-        transaction.run(store.ADD_USE, allocation_id=allocation_id, use=use, now=max(now, row.decayed_at))
-
-
 def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charge:
     started_at, finished_at, outcome = _ran(row, ended, now)
     seconds = 0
@@ -364,7 +357,7 @@ def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charg
             overrun_amount=overrun,
             settled_at=now,
         )
-        _count_use(transaction, row.allocation_id, amount, now)
+        fair_use.count(transaction, row.allocation_id, amount, now, now)
     transaction.run(
         runs_store.MARK_SETTLED,
         run=row.id,

@@ -6,6 +6,7 @@ import re
 
 from quotas.domain.ledger import Posting, TransferKind
 from quotas.domain.units import InvalidValue, amount
+from quotas.services import fair_use
 from quotas.store import audit
 from quotas.store import ledger as ledger_store
 from quotas.store import refunds as store
@@ -52,6 +53,7 @@ def refund_charge(  # noqa: PLR0913 - every one is a fact of the refund
             return int(before.amount)
         _must_be_left(charge, int(before.amount), amount_gflops_seconds)
         ledger_store.post(transaction, charge.allocation_id, posting, now, run_id, reason[:1000])
+        fair_use.count(transaction, charge.allocation_id, -amount_gflops_seconds, charge.settled_at, now)
         if charge.has_ended:
             _expire(transaction, store.one_to_expire(transaction, charge.allocation_id), now)
         detail = {"run": run_id, "amount": amount_gflops_seconds, "reason": reason[:1000]}

@@ -333,12 +333,6 @@ GIVE_RATE = Prepared(
     )
 )
 
-ADD_USE = Prepared(
-    update(allocations)
-    .where(allocations.c.id == bindparam("allocation_id"))
-    .values(decayed_use=bindparam("use"), decayed_at=_now)
-)
-
 _this_model = pool_devices.c.device_model == bindparam("model")
 _this_pool = pool_devices.c.pool_id == bindparam("pool")
 _in_use_of_healthy = _healthy - pool_devices.c.drained

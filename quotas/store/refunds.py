@@ -17,6 +17,7 @@ _CHARGE = Prepared(
         charges.c.allocation_id,
         charges.c.amount,
         charges.c.overrun_amount,
+        charges.c.settled_at,
         or_(_ended, allocations.c.ends_at <= _now).label("has_ended"),
         projects.c.code.label("project"),
     )

@@ -108,9 +108,6 @@ EXTEND_HOLD = Prepared(
         extensions=holds.c.extensions + 1,
     )
 )
-DECAYED_USE = Prepared(
-    select(allocations.c.decayed_use, allocations.c.decayed_at).where(allocations.c.id == bindparam("allocation_id"))
-)
 MARK_STARTED = Prepared(
     update(runs)
     .where(runs.c.id == _run, runs.c.state == RunState.HELD.value)

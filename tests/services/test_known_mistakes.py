@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from quotas.domain.admission import Admitted
+from quotas.domain.fair_share import HALF_LIFE
 from quotas.domain.ledger import Posting, TransferKind
 from quotas.domain.refusals import Code, Refused
-from quotas.domain.runs import Outcome, RunKind, new_run_id
+from quotas.domain.runs import Limit, Outcome, RunKind, new_run_id
 from quotas.domain.units import LARGEST, InvalidValue, parse_instant
 from quotas.services import admission, check, refunds
 from quotas.services.admission import Ended
 from quotas.store import ledger as ledger_store
 from quotas.store.database import Conflict, DatabaseAway
-from quotas.store.tables import charges, holds, persons, profiles, projects, runs
+from quotas.store.tables import (
+    allocations,
+    charges,
+    holds,
+    memberships,
+    persons,
+    profiles,
+    project_profiles,
+    projects,
+    runs,
+)
 from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, POLICY, START, Centre
 from tests.services.faults import failing_after
 
@@ -114,6 +125,30 @@ class TestRelabelled:
         assert centre.in_use(allocation) == (0, 0)
         assert check.findings(centre.database, NOW + 100) == []
 
+    def test_a_profile_that_is_resized_while_it_runs_gives_back_what_was_held(self, centre: Centre) -> None:
+        allocation = centre.award("vision", BUDGET)
+        run = centre.admitted(NOW, profile="gpu-2")
+        for count in (1, 8):
+            with centre.database.write() as transaction:
+                transaction.run(update(profiles).where(profiles.c.code == "gpu-2").values(device_count=count))
+            centre.rate_card({"gpu-2": count}, effective_from=NOW + count)
+            admission.extend(centre.database, run.run_id, NOW + 600 * count, POLICY)
+            assert centre.in_use(allocation) == (2 * GPU_GFLOPS, 2)
+        assert centre.settle(run.run_id, NOW, NOW + 100).amount == 100 * 2 * GPU_GFLOPS
+        assert centre.in_use(allocation) == (0, 0)
+        assert check.findings(centre.database, NOW + 5000) == []
+
+    def test_a_member_and_an_offer_that_are_removed_leave_the_charge(self, centre: Centre) -> None:
+        centre.award("vision", BUDGET)
+        run = centre.admitted(NOW, person="bob")
+        with centre.database.write() as transaction:
+            transaction.run(delete(memberships).where(memberships.c.person_id == centre.people["bob"]))
+            transaction.run(delete(project_profiles))
+        extension = admission.extend(centre.database, run.run_id, NOW + 1000, POLICY)
+        assert (extension.limit, extension.stop_at) == (Limit.RIGHTS, NOW + 1000)
+        assert centre.settle(run.run_id, NOW, NOW + 1000).amount == 1000 * GPU_GFLOPS
+        assert check.findings(centre.database, NOW + 1000) == []
+
     def test_the_door_that_asks_changes_nothing(self, centre: Centre) -> None:
         centre.award("vision", BUDGET)
         first = centre.admitted(NOW, door="hub")
@@ -177,6 +212,39 @@ class TestCountedTwice:
         assert centre.in_use(allocation) == (2 * GPU_GFLOPS, 2)
         centre.settle(other.run_id, NOW, NOW + 10)
         assert centre.in_use(allocation) == (0, 0)
+
+
+class TestLeakedPenalty:
+    """A project was put last for work that was counted twice, never ran, or was given back."""
+
+    def use(self, centre: Centre) -> float:
+        with centre.database.read() as transaction:
+            return transaction.one(select(allocations.c.decayed_use)).decayed_use
+
+    def test_a_charge_counts_once(self, centre: Centre) -> None:
+        centre.award("vision", BUDGET)
+        run = centre.admitted(NOW)
+        for _ in range(3):
+            centre.settle(run.run_id, NOW, NOW + 100)
+        assert self.use(centre) == 100 * GPU_GFLOPS
+
+    def test_a_start_that_failed_does_not_count(self, centre: Centre) -> None:
+        centre.award("vision", BUDGET)
+        centre.settle(centre.admitted(NOW).run_id, None, None)
+        assert self.use(centre) == 0
+
+    def test_a_refund_takes_away_what_is_left_of_its_charge(self, centre: Centre) -> None:
+        centre.award("vision", BUDGET)
+        run_id, charge = centre.run(NOW, 100)
+        later = NOW + 30 * DAY
+        refunds.refund_charge(centre.database, run_id, charge.amount, reason="a fault", actor="operator", now=later)
+        assert self.use(centre) == pytest.approx(0, abs=1e-3)
+
+    def test_use_counts_half_after_its_half_life(self, centre: Centre) -> None:
+        centre.award("vision", BUDGET)
+        centre.run(NOW, 100)
+        centre.run(NOW + HALF_LIFE, 100)
+        assert self.use(centre) == pytest.approx(150 * GPU_GFLOPS, rel=1e-3)
 
 
 class TestRounding:
