@@ -75,3 +75,25 @@ def who_gives_way(needed: int, holders: Iterable[Holder]) -> tuple[Holder, ...] 
             chosen.remove(holder)
             freed -= holder.device_count
     return tuple(chosen)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A pool in which `needed` devices more are wanted than come free by themselves; `holders` may be asked to go."""
+
+    pool_id: int
+    needed: int
+    holders: tuple[Holder, ...]
+
+
+def where_fewest_give_way(places: Iterable[Place]) -> tuple[Holder, ...] | None:
+    """Return who must stop in the one pool where that is fewest; nobody where one has room; None where none can have.
+
+    Of pools with as many it is the one whose runs give way first by the order above.
+    """
+    found: list[tuple[int, list[tuple[int, float, int, str]], int, tuple[Holder, ...]]] = []
+    for place in places:
+        chosen = who_gives_way(place.needed, place.holders)
+        if chosen is not None:
+            found.append((len(chosen), sorted(map(gives_way_before, chosen)), place.pool_id, chosen))
+    return min(found, key=lambda each: each[:3])[3] if found else None
