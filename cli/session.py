@@ -108,6 +108,8 @@ class Session:
                 f"home: there is no ledger in {self.path} yet; `mudeung up` or `mudeung migrate` makes it",
                 f"home: {self.path}에 원장이 없습니다. `mudeung up` 또는 `mudeung migrate`로 만드세요",
             )
+        if found not in migrate.revisions():
+            raise migrate.UnknownRevision(found)
         if found != newest:
             raise Problem(
                 f"home: the ledger is at revision {found}, this program needs {newest}; run `mudeung migrate`",
@@ -183,6 +185,12 @@ def with_messages(session: Session, work: Callable[[], object], name: str) -> No
         _end(session, invalid.in_language(session.language), FAILED)
     except SettingsError as wrong:
         _end(session, str(wrong), USAGE)
+    except migrate.UnknownRevision as newer:
+        english = (
+            f"the ledger is at revision {newer.revision}, which this program does not know: take the newer program"
+        )
+        korean = f"원장 버전 {newer.revision}은(는) 이 프로그램이 모르는 버전입니다. 더 새로운 프로그램을 쓰세요"
+        _end(session, session.text(english, korean), FAILED)
     except DatabaseAway as away:
         _end(session, session.text(f"the ledger does not answer: {away}", f"원장이 응답하지 않습니다: {away}"), FAILED)
     except BackendAway as away:

@@ -1,7 +1,7 @@
 """What all tests share: a fresh database, a small centre, and the rule about skips.
 
 With ``MUDEUNG_REQUIRE=docker`` in the environment a test marked `docker` that skips itself is a failure: where an
-engine and an image are at hand, nothing may be left out in silence.
+engine and an image are at hand, nothing may be left out in silence. So it is with `postgresql`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ import pytest
 
 from quotas.store.database import Database
 from quotas.store.migrate import migrate
+from tests import postgresql
 from tests.centre import Centre, build
+from tests.databases import Databases, PostgreSQLDatabases, SQLiteDatabases
+
+REQUIRABLE = ("docker", "postgresql")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report = yield
     required = os.environ.get("MUDEUNG_REQUIRE", "").replace(",", " ").split()
-    if report.skipped and "docker" in required and item.get_closest_marker("docker"):
-        report.outcome = "failed"
-        report.longrepr = f"MUDEUNG_REQUIRE names docker, and this test skipped itself during {call.when}"
+    for name in REQUIRABLE:
+        if report.skipped and name in required and item.get_closest_marker(name):
+            report.outcome = "failed"
+            report.longrepr = f"MUDEUNG_REQUIRE names {name}, and this test skipped itself during {call.when}"
     return report
 
 
@@ -55,24 +60,55 @@ def centre_file(migrated_file: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def sqlite_databases(migrated_file: Path, centre_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    return SQLiteDatabases(tmp_path_factory.mktemp("databases"), migrated_file, centre_file)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.Server]:
+    """A PostgreSQL server that forgets everything when its power is cut, as no test of it may do."""
+    reason = postgresql.missing()
+    if reason:
+        pytest.skip(reason)
+    with postgresql.server(*postgresql.FAST) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_databases(postgresql_server: postgresql.Server) -> Iterator[Databases]:
+    made = PostgreSQLDatabases(postgresql_server)
+    yield made
+    made.remove()
+
+
 @pytest.fixture
-def database(tmp_path: Path, migrated_file: Path) -> Iterator[Database]:
-    """A fresh database with the newest schema and no rows, at ``tmp_path / "mudeung.sqlite"``."""
-    path = tmp_path / "mudeung.sqlite"
-    shutil.copyfile(migrated_file, path)
-    fresh = Database(f"sqlite:///{path}")
+def dialect() -> str:
+    """Which database a test's databases are: a folder whose tests run on both gives this fixture parameters."""
+    return "sqlite"
+
+
+@pytest.fixture
+def databases(dialect: str, request: pytest.FixtureRequest) -> Databases:
+    """Where a test gets databases of its own: empty ones, migrated ones, and ones with a small centre."""
+    made: Databases = request.getfixturevalue(f"{dialect}_databases")
+    return made
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[Database]:
+    """A fresh database with the newest schema and no rows."""
+    fresh = databases.migrated()
     yield fresh
-    fresh.close()
+    databases.drop(fresh)
 
 
 @pytest.fixture
-def seeded(tmp_path: Path, centre_file: Path) -> Iterator[Centre]:
-    """The small centre of :mod:`tests.centre` in a database of its own, at ``tmp_path / "centre.sqlite"``."""
-    path = tmp_path / "centre.sqlite"
-    shutil.copyfile(centre_file, path)
-    fresh = Database(f"sqlite:///{path}")
+def seeded(databases: Databases) -> Iterator[Centre]:
+    """The small centre of :mod:`tests.centre` in a database of its own."""
+    fresh = databases.with_centre()
     yield Centre(fresh)
-    fresh.close()
+    databases.drop(fresh)
 
 
 @pytest.fixture

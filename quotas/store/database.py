@@ -7,7 +7,6 @@ SQLAlchemy stays the language, the dialect, the pool and the schema.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections import defaultdict, namedtuple
 from collections.abc import Callable, Iterable, Mapping
@@ -16,26 +15,17 @@ from operator import itemgetter
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Dialect, create_engine, event
+from sqlalchemy import Dialect
 from sqlalchemy.engine import make_url
 from sqlalchemy.sql.elements import ClauseElement
 
-BUSY_SECONDS = 15
-"""How long a writer waits for another process's transaction before the database counts as away."""
-POOL_CONNECTIONS = 5
-POOL_OVERFLOW = 40
-POOL_WAIT_SECONDS = 15
+from quotas.store import drivers
+from quotas.store.drivers import Conflict, DatabaseAway, Driver, Overtaken
+
+__all__ = ["Conflict", "Database", "DatabaseAway", "Overtaken", "Prepared", "Row", "Transaction"]
 
 Row = Any
 """A named tuple of a statement's columns."""
-
-
-class DatabaseAway(Exception):  # noqa: N818 - it says where the database is
-    """The database did not take the call in time; nothing was changed."""
-
-
-class Conflict(Exception):  # noqa: N818 - named for what happened
-    """A constraint of the schema refused the change; the transaction is to be rolled back."""
 
 
 def _row_class(names: list[str]) -> Any:
@@ -98,34 +88,52 @@ def _one_argument(name: str, constants: dict[str, Any]) -> Arguments:
 class Transaction:
     """An open transaction. Committed when its `with` block ends, rolled back when that raises."""
 
-    __slots__ = ("_compiled", "_dialect", "_execute", "cursor", "is_alone")
+    __slots__ = ("_compiled", "_driver", "_execute", "cursor", "failed", "is_alone")
 
-    def __init__(self, dialect: Dialect, cursor: Any) -> None:
-        self._dialect = dialect
-        self.is_alone = dialect.name == "sqlite"
+    def __init__(self, driver: Driver, cursor: Any, *, is_alone: bool) -> None:
+        self._driver = driver
+        self.is_alone = is_alone
         """Whether nobody else writes while this transaction does, so that what it has read stays so."""
-        self._compiled = _COMPILED[dialect.name]
+        self._compiled = _COMPILED[driver.dialect.name]
         self._execute = cursor.execute
         self.cursor = cursor
+        self.failed = False
+        """Whether a statement failed: nothing of the transaction can be committed then."""
 
     def run(self, statement: Prepared | ClauseElement, /, **parameters: Any) -> int:
-        """Run a statement; return how many rows it changed. Raises Conflict for a broken constraint."""
+        """Run a statement; return how many rows it changed.
+
+        Raises Conflict for a broken constraint, Overtaken, and DatabaseAway; then the block must be left.
+        """
         text, arguments, count = self._compiled.get(statement) or self._newly_compiled(statement)
         if len(parameters) != count:
             raise TypeError(f"the statement takes {count} parameters, not {sorted(parameters)}: {text}")
+        given = arguments(parameters)
         try:
-            self._execute(text, arguments(parameters))
-        except self._dialect.loaded_dbapi.IntegrityError as error:
-            raise Conflict(str(error)) from error
-        except self._dialect.loaded_dbapi.OperationalError as error:
-            raise DatabaseAway(str(error)) from error
+            self._execute(text, given)
+        except self._driver.errors as error:
+            self._execute_anew(text, given, error)
         changed: int = self.cursor.rowcount
         return changed
 
+    def _execute_anew(self, text: str, given: Any, error: Exception) -> None:
+        """What the driver would not send is sent as it can be; every other error is told."""
+        storable = self._driver.storable(given, error)
+        if storable is None:
+            self.failed = True
+            self._driver.tell(error)
+            raise error
+        try:
+            self._execute(text, storable)
+        except self._driver.errors as second:
+            self.failed = True
+            self._driver.tell(second)
+            raise
+
     def _newly_compiled(self, statement: Prepared | ClauseElement) -> Compiled:
         if not isinstance(statement, Prepared):
-            return _compile(statement, self._dialect)
-        compiled = self._compiled[statement] = _compile(statement.statement, self._dialect)
+            return _compile(statement, self._driver.dialect)
+        compiled = self._compiled[statement] = _compile(statement.statement, self._driver.dialect)
         return compiled
 
     def one(self, statement: Prepared | ClauseElement, /, **parameters: Any) -> Row | None:
@@ -157,26 +165,29 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        options: dict[str, Any] = {"pool_size": POOL_CONNECTIONS, "max_overflow": POOL_OVERFLOW}
-        if self.is_sqlite:
-            options["connect_args"] = {"timeout": BUSY_SECONDS, "check_same_thread": False, "cached_statements": 512}
-            options["poolclass"] = sqlalchemy.pool.QueuePool
-        self.engine = create_engine(url, pool_timeout=POOL_WAIT_SECONDS, **options)
-        if self.is_sqlite:
-            event.listen(self.engine, "connect", _prepare_sqlite)
+        backend = make_url(url).get_backend_name()
+        if backend not in {"sqlite", "postgresql"}:
+            raise sqlalchemy.exc.ArgumentError(f"{backend} is no database of ours; expected sqlite or postgresql")
+        self.is_sqlite = backend == "sqlite"
+        self._driver: Driver = drivers.SQLite(url) if self.is_sqlite else _postgresql(url)
+        self.engine = self._driver.engine
         self._turn = threading.Lock()
         self._writer: Any = None
 
-    def write(self) -> AbstractContextManager[Transaction]:
-        """Open a transaction that may write. On SQLite it is alone from its first statement (`BEGIN IMMEDIATE`)."""
+    def write(self, *, shared: bool = False) -> AbstractContextManager[Transaction]:
+        """Open a transaction that may write, alone from its first statement.
+
+        On PostgreSQL those that are `shared` run beside one another: each of their changes is conditional on all that
+        was read for it. On SQLite there is one writer at a time, shared or not.
+        """
         if self.is_sqlite:
-            return _Bounds(self.engine.dialect, "BEGIN IMMEDIATE", self._take_writer, self._give_writer)
-        return _Bounds(self.engine.dialect, "", self._take, _give)
+            return _Bounds(self._driver, self._driver.begin_alone, self._take_writer, self._give_writer, is_alone=True)
+        begin = self._driver.begin_shared if shared else self._driver.begin_alone
+        return _Bounds(self._driver, begin, self._driver.take, _give, is_alone=not shared)
 
     def read(self) -> AbstractContextManager[Transaction]:
         """Open a transaction that sees one moment and changes nothing."""
-        return _Bounds(self.engine.dialect, "BEGIN" if self.is_sqlite else "", self._take, _give)
+        return _Bounds(self._driver, self._driver.begin_read, self._driver.take, _give, is_alone=False)
 
     def close(self) -> None:
         """Close all connections."""
@@ -186,20 +197,14 @@ class Database:
                 self._writer = None
         self.engine.dispose()
 
-    def _take(self) -> Any:
-        try:
-            return self.engine.raw_connection()
-        except (self.engine.dialect.loaded_dbapi.OperationalError, *_NO_CONNECTION) as error:
-            raise DatabaseAway(str(error)) from error
-
     def _take_writer(self) -> Any:
         # SQLite has one writer; queueing here is fair, where its own busy handler sleeps and guesses. The writer's
         # connection stays out of the pool: taking it from there costs as much as several statements.
-        if not self._turn.acquire(timeout=BUSY_SECONDS):
-            raise DatabaseAway(f"other writers of this process took {BUSY_SECONDS} s")
+        if not self._turn.acquire(timeout=drivers.BUSY_SECONDS):
+            raise DatabaseAway(f"other writers of this process took {drivers.BUSY_SECONDS} s")
         try:
             if self._writer is None:
-                self._writer = self._take()
+                self._writer = self._driver.take()
         except BaseException:
             self._turn.release()
             raise
@@ -211,7 +216,10 @@ class Database:
         self._turn.release()
 
 
-_NO_CONNECTION = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError)
+def _postgresql(url: str) -> Driver:
+    from quotas.store.postgresql import PostgreSQL  # noqa: PLC0415 - its driver is not needed beside SQLite
+
+    return PostgreSQL(url)
 
 
 def _give(connection: Any) -> None:
@@ -221,40 +229,62 @@ def _give(connection: Any) -> None:
 class _Bounds(AbstractContextManager[Transaction]):
     """Where a transaction begins and ends, on a connection that is taken and given back."""
 
-    __slots__ = ("_begin", "_connection", "_cursor", "_dialect", "_give", "_take")
+    __slots__ = ("_begin", "_connection", "_cursor", "_driver", "_give", "_is_alone", "_take", "_transaction")
 
-    def __init__(self, dialect: Dialect, begin: str, take: Callable[[], Any], give: Callable[[Any], None]) -> None:
-        self._dialect = dialect
+    def __init__(
+        self,
+        driver: Driver,
+        begin: str,
+        take: Callable[[], Any],
+        give: Callable[[Any], None],
+        *,
+        is_alone: bool,
+    ) -> None:
+        self._driver = driver
         self._begin = begin
         self._take = take
         self._give = give
+        self._is_alone = is_alone
 
     def __enter__(self) -> Transaction:
+        try:
+            self._start()
+        except self._driver.errors as error:
+            # Nothing has been done yet, so that it may begin again on a new connection.
+            if not self._driver.renew(error):
+                self._driver.tell(error)
+                raise
+            try:
+                self._start()
+            except self._driver.errors as second:
+                self._driver.tell(second)
+                raise
+        self._transaction = Transaction(self._driver, self._cursor, is_alone=self._is_alone)
+        return self._transaction
+
+    def _start(self) -> None:
         self._connection = connection = self._take()
         self._cursor: Any = None
         try:
             self._cursor = connection.cursor()
-            if self._begin:
-                self._cursor.execute(self._begin)
-        except BaseException as error:
+            self._cursor.execute(self._begin)
+        except BaseException:
             self._roll_back()
-            self._tell(error)
             raise
-        return Transaction(self._dialect, self._cursor)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
             self._roll_back()
-            self._tell(error)
+            self._driver.tell(error)
             return
+        if self._transaction.failed:
+            self._roll_back()
+            raise RuntimeError("a statement of this transaction failed; its block must be left with the error")
         try:
-            if self._begin:
-                self._cursor.execute("COMMIT")
-            else:
-                self._connection.commit()
+            self._cursor.execute("COMMIT")
         except BaseException as failed:
             self._roll_back()
-            self._tell(failed)
+            self._driver.tell(failed)
             raise
         self._give(self._connection)
 
@@ -267,14 +297,3 @@ class _Bounds(AbstractContextManager[Transaction]):
         except Exception:  # noqa: BLE001 - the connection is broken; the first error is the one to tell
             self._connection.invalidate()
         self._give(self._connection)
-
-    def _tell(self, error: BaseException) -> None:
-        if isinstance(error, self._dialect.loaded_dbapi.OperationalError):
-            raise DatabaseAway(str(error)) from error
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None
-    # The size of pages is that of a new file only: a commit writes whole pages, and most of ours change one row each.
-    for pragma in ("page_size=2048", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy
 from alembic import command
@@ -19,24 +20,47 @@ from quotas.store.database import Database, DatabaseAway
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x6D75_6465
 """The advisory lock that two processes migrating one PostgreSQL database take in turn."""
+PATIENCE_SECONDS = 3600
+"""How long a step may take on PostgreSQL, and how long one process waits for another's: tables may be large."""
 
 _IN_THIS_PROCESS = threading.Lock()
 """Alembic keeps the context of a running command in a module's global."""
 
 
+class UnknownRevision(Exception):  # noqa: N818 - it says what is so
+    """The database is at a `revision` that this program does not know: a newer program has been here."""
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(f"the database is at revision {revision}, which this program does not know")
+        self.revision = revision
+
+
 def migrate(database: Database) -> list[str]:
     """The schema is at `head()`; return the revisions that were applied now, oldest first, in one transaction.
 
-    A second process that migrates at the same time waits and then finds nothing to do. Raises DatabaseAway.
+    A second process that migrates at the same time waits and then finds nothing to do. Raises UnknownRevision, with
+    nothing changed, and DatabaseAway.
     """
-    scripts = ScriptDirectory.from_config(_config())
+    return upgrade(database, "head")
+
+
+def upgrade(database: Database, revision: str) -> list[str]:
+    """The schema is at least at `revision`; the rest is as :func:`migrate` has it."""
     with _IN_THIS_PROCESS, _alone(database) as connection:
         before = MigrationContext.configure(connection).get_current_revision()
+        every = revisions()
+        if before is not None and before not in every:
+            raise UnknownRevision(before)
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        passed = [script.revision for script in scripts.iterate_revisions("head", before or "base")]
-    return passed[::-1]
+        command.upgrade(config, revision)
+        after = MigrationContext.configure(connection).get_current_revision()
+    return every[every.index(before) + 1 if before else 0 : every.index(after) + 1 if after else 0]
+
+
+def revisions() -> list[str]:
+    """Return all revisions, oldest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
 
 
 def current(database: Database) -> str | None:
@@ -50,10 +74,7 @@ def current(database: Database) -> str | None:
 
 def head() -> str:
     """Return the newest revision."""
-    newest = ScriptDirectory.from_config(_config()).get_current_head()
-    if newest is None:
-        raise AssertionError("the package has at least one revision")
-    return newest
+    return revisions()[-1]
 
 
 def _config() -> Config:
@@ -65,14 +86,27 @@ def _config() -> Config:
 
 @contextmanager
 def _alone(database: Database) -> Iterator[Connection]:
-    """Open a transaction in which nobody else migrates. SQLite's driver is told to begin, as ours leaves that to us."""
+    """Open a transaction in which nobody else migrates. The drivers are told to begin, as ours leave that to us."""
     try:
         with database.engine.connect() as connection:
-            if connection.dialect.name == "sqlite":
+            if database.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
-                connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_LOCK)))
+                _take_turn(connection)
             yield connection
             connection.commit()
     except sqlalchemy.exc.OperationalError as error:
         raise DatabaseAway(str(error)) from error
+
+
+def _take_turn(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    driver.answer_seconds = float(PATIENCE_SECONDS)
+    connection.detach()  # such patience is not for other transactions
+    for statement in (
+        "BEGIN",
+        f"SET LOCAL statement_timeout = '{PATIENCE_SECONDS}s'",
+        f"SET LOCAL lock_timeout = '{PATIENCE_SECONDS}s'",
+        f"SELECT pg_advisory_xact_lock({_LOCK})",
+    ):
+        connection.exec_driver_sql(statement)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, insert, select, update
 
-from quotas.store.database import Conflict, Prepared, Row, Transaction
+from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import executions, persons, profiles, projects, schedules
 
 _SCHEDULE = (
@@ -117,12 +117,22 @@ def advance(transaction: Transaction, schedule_id: int, old_next_at: int, new_ne
     return changed == 1
 
 
+_FIRING = Prepared(
+    select(executions.c.run_id).where(
+        executions.c.schedule_id == bindparam("schedule_id"), executions.c.scheduled_for == bindparam("scheduled_for")
+    )
+)
+
+
 def claim(transaction: Transaction, values: dict[str, Any]) -> bool:
-    """The firing is claimed; False when it was claimed before (the schema lets it exist once)."""
-    try:
-        transaction.run(insert(executions).values(values))
-    except Conflict:
+    """The firing is claimed; False when it was claimed before (the schema lets it exist once).
+
+    The transaction must be alone: a broken constraint could not be told apart and passed over.
+    """
+    firing = {name: values[name] for name in ("schedule_id", "scheduled_for")}
+    if transaction.one(_FIRING, **firing) is not None:
         return False
+    transaction.run(insert(executions).values(values))
     return True
 
 

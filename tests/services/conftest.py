@@ -12,3 +12,9 @@ from tests.services.centre import Centre
 @pytest.fixture
 def centre(database: Database) -> Centre:
     return small.found(database)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """The tests of this folder run on both databases."""
+    return str(request.param)
