@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from quotas.domain.policy import Policy
 from quotas.domain.rates import Precision
+from quotas.domain.recalls import RecallPolicy
+from quotas.domain.units import DAY_SECONDS
 
 FILE_NAME = "mudeung.toml"
 Positive = Annotated[int, Field(gt=0, le=10**9)]
@@ -62,6 +64,26 @@ class Settings(BaseModel):
     )
     max_batch_runs: Positive = Field(4, description="Batch runs that run at the same time on this machine.")
 
+    recall_automatic: bool = Field(
+        True, description="Recalls of what awards do not use are proposed each month; false: only by an operator."
+    )
+    recall_threshold_ppm: Annotated[int, Field(ge=0, le=10**6)] = Field(
+        300_000, description="Use of a month below this part of the award's share of it counts as too little."
+    )
+    recall_months: Annotated[int, Field(ge=1, le=24)] = Field(
+        2, description="So many whole months in a row must have too little use before a recall is proposed."
+    )
+    recall_share_ppm: Annotated[int, Field(gt=0, le=10**6)] = Field(
+        500_000, description="Part of what these months left unused that is proposed for recall."
+    )
+    recall_objection_days: Annotated[int, Field(ge=1, le=365)] = Field(
+        14, description="Days within which a PI may object to a recall."
+    )
+    recall_exempts_courses: bool = Field(True, description="Awards of courses, unused between terms, are not recalled.")
+    recall_wait_limit_seconds: Positive = Field(
+        36_000, description="A month in which a project's people waited longer together for full pools does not count."
+    )
+
     @model_validator(mode="after")
     def lengths_fit(self) -> Settings:
         """A hold is longer than its margin, and is extended before the margin begins."""
@@ -87,6 +109,18 @@ class Settings(BaseModel):
         """Return the lengths that the engine's decisions use."""
         return Policy(
             self.hold_seconds, self.stop_margin_seconds, self.extend_below_seconds, self.minimum_session_seconds
+        )
+
+    def recalls(self) -> RecallPolicy:
+        """Return when an award counts as used too little, and what follows."""
+        return RecallPolicy(
+            self.recall_threshold_ppm,
+            self.recall_months,
+            self.recall_share_ppm,
+            self.recall_objection_days * DAY_SECONDS,
+            self.recall_exempts_courses,
+            self.recall_wait_limit_seconds,
+            self.recall_automatic,
         )
 
     def slots(self) -> int:

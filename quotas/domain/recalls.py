@@ -25,7 +25,10 @@ OBJECTION_DAYS = 14
 
 @dataclass(frozen=True)
 class RecallPolicy:
-    """When use counts as too little, and what follows; an operator sets it (see :mod:`quotas.settings`)."""
+    """When use counts as too little, and what follows; an operator sets it (see :mod:`quotas.settings`).
+
+    With `automatic` the platform proposes recalls each month by itself; without it an operator does.
+    """
 
     threshold_ppm: int = 300_000
     months: int = 2
@@ -33,6 +36,7 @@ class RecallPolicy:
     objection_seconds: int = OBJECTION_DAYS * DAY_SECONDS
     exempt_courses: bool = True
     wait_limit_seconds: int = 10 * HOUR_SECONDS
+    automatic: bool = True
 
 
 @dataclass(frozen=True, order=True)
