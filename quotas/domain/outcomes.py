@@ -29,7 +29,7 @@ ALLOWED_CHANGES: dict[ReportState, frozenset[ReportState]] = {
     ReportState.VERIFIED: frozenset(),
 }
 WITH_THE_PI = frozenset({ReportState.DUE, ReportState.DRAFT, ReportState.RETURNED})
-"""States in which the project has to do something; a report that waits for its reviewer is nobody's delay of theirs."""
+"""States in which the project has to do something; one that waits for its reviewer is not late."""
 
 
 def is_overdue(state: ReportState, due_at: int, now: int) -> bool:

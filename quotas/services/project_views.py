@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quotas.domain.people import MembershipRole
-from quotas.domain.projects import Award, Phase, ProjectKind, ProjectState, Standing, phase
+from quotas.domain.projects import Phase, ProjectKind, ProjectState, Standing, phase
 from quotas.store import projects as store
 from quotas.store.database import Row, Transaction
 
@@ -17,8 +17,10 @@ class ProjectView:
     """A project as it stands at one moment. Rates in GFLOPS, amounts in GFLOPS·s, instants in seconds UTC.
 
     The fields from `gflops` to `in_use_gflops` are of the award that counts now; None, as long as nothing is awarded.
-    `granted` is what that award gave; `spent` may exceed it by overruns, which the operator bears. `members` are
-    (username, display name, role) in the order of joining.
+    `granted` is what that award gave, by the ledger; `spent` may exceed it by overruns, which the operator bears.
+    `pending` is what later tranches will give, `forfeited` what they would have given, had the award not been over
+    before. Once it is over, files are kept until `storage_until` at least. `standing_reason` says why it is suspended
+    or revoked. `members` are (username, display name, role) in the order of joining.
     """
 
     code: str
@@ -40,6 +42,8 @@ class ProjectView:
     ceiling_gflops: int | None
     in_use_gflops: int | None
     granted: int
+    pending: int
+    forfeited: int
     available: int
     held: int
     spent: int
@@ -50,6 +54,11 @@ class ProjectView:
     decided_by: str | None
     decided_at: int | None
     ended_at: int | None
+    suspended_at: int | None
+    revoked_at: int | None
+    standing_reason: str | None
+    storage_until: int | None
+    closed_at: int | None
 
     def title(self, language: str) -> str:
         return self.title_ko if language == "ko" else self.title_en
@@ -75,20 +84,28 @@ def every(transaction: Transaction, now: int) -> list[ProjectView]:
 
 
 def _view(row: Row, members: Sequence[Row], offered: Sequence[Row], now: int) -> ProjectView:
-    state = ProjectState(row.state)
-    granted = 0
-    if row.gflops is not None:
-        award = Award(row.gflops, row.precision, row.starts_at, row.ends_at, row.burst_ppm, row.utilisation_ppm)
-        granted = award.budget_gflops_seconds()
-    available = row.available or 0
+    standing = Standing(
+        state=ProjectState(row.state),
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        granted=row.granted or 0,
+        available=row.available or 0,
+        ended_at=row.ended_at,
+        closed_at=row.closed_at,
+        suspended_at=row.suspended_at,
+        revoked_at=row.revoked_at,
+        storage_grace_days=row.storage_grace_days or 0,
+    )
+    is_over = standing.is_over(now)
+    pending = row.pending or 0
     return ProjectView(
         code=row.code,
         kind=ProjectKind(row.kind),
         title_ko=row.title_ko,
         title_en=row.title_en,
         organisation=row.organisation,
-        state=state,
-        phase=phase(Standing(state, row.starts_at, row.ends_at, granted, available), now),
+        state=standing.state,
+        phase=phase(standing, now),
         requested_gflops=row.requested_gflops,
         requested_precision=row.requested_precision,
         requested_starts_at=row.requested_starts_at,
@@ -100,8 +117,10 @@ def _view(row: Row, members: Sequence[Row], offered: Sequence[Row], now: int) ->
         ends_at=row.ends_at,
         ceiling_gflops=row.ceiling_gflops,
         in_use_gflops=row.in_use_gflops,
-        granted=granted,
-        available=available,
+        granted=standing.granted,
+        pending=0 if is_over else pending,
+        forfeited=pending if is_over else 0,
+        available=standing.available,
         held=row.held or 0,
         spent=row.spent or 0,
         expired=row.expired or 0,
@@ -111,4 +130,9 @@ def _view(row: Row, members: Sequence[Row], offered: Sequence[Row], now: int) ->
         decided_by=row.decided_by,
         decided_at=row.decided_at,
         ended_at=row.ended_at,
+        suspended_at=row.suspended_at,
+        revoked_at=row.revoked_at,
+        standing_reason=row.standing_reason,
+        storage_until=standing.storage_until if is_over else None,
+        closed_at=row.closed_at,
     )

@@ -7,22 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from quotas.domain import projects as rules
-from quotas.domain.capacity import Promise, overcommitted
-from quotas.domain.ledger import AccountKind, Posting, TransferKind
+from quotas.domain.awards import Programme
 from quotas.domain.people import MembershipRole
 from quotas.domain.projects import Award, ProjectKind, ProjectState
-from quotas.domain.rates import Precision
 from quotas.domain.texts import text
-from quotas.domain.units import LARGEST, PPM, InvalidValue, amount, show_instant, show_rate
-from quotas.services import project_views
+from quotas.domain.units import InvalidValue, show_instant
+from quotas.services import project_views, refunds
+from quotas.services.grants import check_award, check_reference, give
 from quotas.services.people import taken, unknown
 from quotas.services.project_views import ProjectView
 from quotas.store import audit
-from quotas.store import ledger as ledger_store
 from quotas.store import people as people_store
-from quotas.store import pools as pools_store
 from quotas.store import projects as store
-from quotas.store import refunds as refunds_store
 from quotas.store.database import Conflict, Database, Transaction
 
 __all__ = [
@@ -39,9 +35,6 @@ __all__ = [
     "show",
     "withdraw_profile",
 ]
-
-LATEST_INSTANT = 32_503_680_000
-"""3000-01-01T00:00:00Z: no award reaches further."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,7 @@ def apply(database: Database, application: Application, *, actor: str, now: int)
 
 def _checked(application: Application) -> dict[str, Any]:
     award = Award(application.gflops, application.precision, application.starts_at, application.ends_at)
-    _check_award(award)
+    check_award(award)
     return {
         "code": rules.project_code(application.code),
         "title_ko": text("title_ko", application.title_ko, 300),
@@ -95,17 +88,6 @@ def _checked(application: Application) -> dict[str, Any]:
         "requested_starts_at": application.starts_at,
         "requested_ends_at": application.ends_at,
     }
-
-
-def _check_award(award: Award) -> None:
-    amount("starts", award.starts_at)
-    amount("ends", award.ends_at)
-    if award.ends_at > LATEST_INSTANT:
-        latest = show_instant(LATEST_INSTANT)
-        raise InvalidValue("ends", f"must be before {latest}", f"{latest} 이전이어야 합니다")
-    if award.precision not in list(Precision):
-        known = ", ".join(Precision)
-        raise InvalidValue("precision", f"must be one of {known}", f"다음 중 하나여야 합니다: {known}")
 
 
 def approve(  # noqa: PLR0913 - a decision has these parts
@@ -119,73 +101,42 @@ def approve(  # noqa: PLR0913 - a decision has these parts
     reason: str = "",
     reference_precision: str,
     oversubscription_limit_ppm: int,
+    storage_grace_days: int = 30,
+    tranches_ppm: Sequence[int] = (),
     consent: bool = False,
 ) -> ProjectView:
-    """The project is approved, its award granted in the ledger, and `profiles` may be started on it.
+    """The project is approved, the first tranche of its award granted, and `profiles` may be started on it.
 
+    `tranches_ppm` are the shares in which the budget is granted, one after the other; without any it is granted whole.
     Raises InvalidValue, with nothing changed, for: a project that does not wait for a decision; an award at another
-    precision than the programme's, one that has ended already or overflows; an unknown profile; and, without
-    `consent`, awards that together exceed `oversubscription_limit_ppm` of the powered capacity at some time.
+    precision than the programme's, one that has ended already or overflows; an unknown profile; shares that are not
+    the whole; and, without `consent`, awards that together exceed `oversubscription_limit_ppm` of the powered capacity
+    at some time.
     """
-    _check_award(award)
-    if award.precision != reference_precision:
-        raise InvalidValue(
-            "precision",
-            f"the programme counts in {reference_precision}; an award at {award.precision} must be converted first",
-            f"사업의 기준 정밀도는 {reference_precision}입니다. {award.precision} 기준의 협약은 먼저 환산해야 합니다",
-        )
+    check_award(award)
+    programme = Programme(reference_precision, oversubscription_limit_ppm, storage_grace_days, consent)
+    check_reference(award, programme)
     if award.ends_at <= now:
         ended = show_instant(award.ends_at)
         raise InvalidValue("ends", f"the award has ended already, at {ended}", f"{ended}에 이미 끝난 협약입니다")
     values = {"decided_at": now, "decided_by": actor[:63], "decision_reason": reason.strip()[:4000] or None}
     with database.write() as transaction:
         project_id = _change_state(transaction, code, ProjectState.APPROVED, values)
-        if not consent:
-            _check_capacity(transaction, award, reference_precision, oversubscription_limit_ppm, now)
         for profile in dict.fromkeys(profiles):
             store.offer(transaction, project_id, _profile_id(transaction, profile))
-        _grant(transaction, project_id, award, actor, now)
+        give(transaction, project_id, award, tranches_ppm, programme, actor=actor, now=now)
         detail = {
             "gflops": award.gflops,
             "precision": award.precision,
             "starts_at": award.starts_at,
             "ends_at": award.ends_at,
             "budget": award.budget_gflops_seconds(),
+            "tranches_ppm": list(tranches_ppm),
             "profiles": list(profiles),
             "consent": consent,
         }
         audit.record(transaction, now, actor, "project approved", code, detail)
         return _view(transaction, code, now)
-
-
-def _check_capacity(transaction: Transaction, award: Award, precision: str, limit_ppm: int, now: int) -> None:
-    new = Promise(award.gflops, max(award.starts_at, now), award.ends_at)
-    promises = store.promises(transaction, new.starts_at, new.ends_at)
-    supplies = pools_store.supplies(transaction, Precision(precision))
-    over = overcommitted(new, promises, supplies, limit_ppm)
-    if over is None:
-        return
-    promised, powered = show_rate(over.promised), show_rate(over.powered)
-    limit, at = f"{limit_ppm * 100 / PPM:g} %", show_instant(over.at)
-    raise InvalidValue(
-        "award",
-        f"all awards would be {promised} at {at}, above {limit} of the {powered} powered then; this needs consent",
-        f"{at} 기준 협약 합계가 {promised}로, 가동 용량 {powered}의 {limit}를 넘습니다. 초과 배정에 동의해야 합니다",
-    )
-
-
-def _grant(transaction: Transaction, project_id: int, award: Award, actor: str, now: int) -> None:
-    budget = award.budget_gflops_seconds()
-    award_id, allocation_id = store.add_award(transaction, project_id, award, actor, now)
-    ledger_store.open_accounts(transaction, allocation_id)
-    _, issuance = ledger_store.account_ids(transaction, allocation_id)[AccountKind.ISSUANCE]
-    if budget - issuance > LARGEST:
-        raise InvalidValue(
-            "award",
-            f"with all earlier awards the ledger would exceed {LARGEST} GFLOPS·s",
-            f"이전 협약과 합하면 원장의 한도 {LARGEST} GFLOPS·s를 넘습니다",
-        )
-    ledger_store.post(transaction, allocation_id, Posting(f"award:{award_id}:grant", TransferKind.GRANT, budget), now)
 
 
 def reject(database: Database, code: str, *, reason: str, actor: str, now: int) -> ProjectView:
@@ -204,20 +155,11 @@ def end(database: Database, code: str, *, actor: str, now: int) -> ProjectView:
     """
     with database.write() as transaction:
         project_id = _change_state(transaction, code, ProjectState.ENDED, {"ended_at": now})
-        expired = sum(_expire(transaction, each, now) for each in store.allocation_ids(transaction, project_id))
+        expired = sum(
+            refunds.take_rest(transaction, each, now) for each in store.allocation_ids(transaction, project_id)
+        )
         audit.record(transaction, now, actor, "project ended", code, {"expired": expired})
         return _view(transaction, code, now)
-
-
-def _expire(transaction: Transaction, allocation_id: int, now: int) -> int:
-    balances = ledger_store.account_ids(transaction, allocation_id)
-    available = balances[AccountKind.AVAILABLE][1]
-    if available:
-        key = f"allocation:{allocation_id}:expire:{refunds_store.newest_sequence(transaction)}"
-        ledger_store.post(transaction, allocation_id, Posting(key, TransferKind.EXPIRE, available), now)
-    if not balances[AccountKind.HELD][1]:
-        transaction.run(refunds_store.MARK_EXPIRED, allocation_id=allocation_id, now=now)
-    return available
 
 
 def _change_state(transaction: Transaction, code: str, new: ProjectState, values: dict[str, Any]) -> int:

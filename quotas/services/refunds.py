@@ -1,4 +1,4 @@
-"""Refunds of charges, and the expiry of what an ended award leaves."""
+"""Refunds of charges, and what becomes of the rest of an award that is over."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def refund_charge(  # noqa: PLR0913 - every one is a fact of the refund
 ) -> int:
     """The amount of the run's charge is the project's again; return all that was ever refunded of this run.
 
-    Together the refunds of a run never exceed what its project paid: an overrun was the operator's. After the end of
-    the award the amount expires in the same transaction. A call with the `key` of an earlier one changes nothing.
+    Together the refunds of a run never exceed what its project paid: an overrun was the operator's. Once the award is
+    over, `take_rest` takes the amount in the same transaction. A call with the `key` of an earlier one changes nothing.
     Raises InvalidValue for an amount that cannot be refunded, a run without a charge, or a key of another refund.
     """
     amount("amount", amount_gflops_seconds)
@@ -55,7 +55,7 @@ def refund_charge(  # noqa: PLR0913 - every one is a fact of the refund
         ledger_store.post(transaction, charge.allocation_id, posting, now, run_id, reason[:1000])
         fair_use.count(transaction, charge.allocation_id, -amount_gflops_seconds, charge.settled_at, now)
         if charge.has_ended:
-            _expire(transaction, store.one_to_expire(transaction, charge.allocation_id), now)
+            take_rest(transaction, charge.allocation_id, now)
         detail = {"run": run_id, "amount": amount_gflops_seconds, "reason": reason[:1000]}
         audit.record(transaction, now, actor, "charge refunded", charge.project, detail)
         return int(before.amount) + amount_gflops_seconds
@@ -83,9 +83,9 @@ def _must_be_left(charge: Row, refunded: int, wanted: int) -> None:
 
 
 def expire_ended(database: Database, now: int) -> int:
-    """Nothing is available of any award that has ended; return how many allocations lost something now.
+    """Nothing is available of any award that is over; return how many allocations lost something now.
 
-    What a late settlement gives back expires at the next call.
+    What a late settlement gives back is taken at the next call.
     """
     expired = 0
     while True:
@@ -94,15 +94,19 @@ def expire_ended(database: Database, now: int) -> int:
                 return expired
         with database.write() as transaction:
             for row in store.to_expire(transaction, now, AT_ONCE):
-                expired += _expire(transaction, row, now)
+                expired += take_rest(transaction, row.id, now) > 0
 
 
-def _expire(transaction: Transaction, row: Row | None, now: int) -> int:
-    if row is None:
-        return 0
-    if row.available:
+def take_rest(transaction: Transaction, allocation_id: int, now: int) -> int:
+    """Nothing is available of the allocation, which is over; return what was.
+
+    The rest of an award that ended expires; that of a revoked one is the programme's again, as if never granted.
+    """
+    rest = store.rest(transaction, allocation_id)
+    if rest.available:
+        kind = TransferKind.EXPIRE if rest.revoked_at is None else TransferKind.REVOKE
         # The journal's length makes the key new for each expiry, and the same for two that race for one.
-        key = f"allocation:{row.id}:expire:{store.newest_sequence(transaction)}"
-        ledger_store.post(transaction, row.id, Posting(key, TransferKind.EXPIRE, row.available), now)
-    transaction.run(store.MARK_EXPIRED, allocation_id=row.id, now=now)
-    return 1 if row.available else 0
+        key = f"allocation:{allocation_id}:{kind.value}:{store.newest_sequence(transaction)}"
+        ledger_store.post(transaction, allocation_id, Posting(key, kind, rest.available), now)
+    transaction.run(store.MARK_EXPIRED, allocation_id=allocation_id, now=now)
+    return int(rest.available)

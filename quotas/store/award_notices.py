@@ -6,12 +6,12 @@ belong to no run, and those whose balance moved from the newest piece of the jou
 
 from __future__ import annotations
 
-from sqlalchemy import BindParameter, and_, bindparam, case, func, insert, literal, or_, select, update
-from sqlalchemy.sql.selectable import ScalarSelect
+from sqlalchemy import BindParameter, and_, bindparam, func, insert, literal, or_, select, update
 
 from quotas.domain.award_notices import Due, Topic
-from quotas.domain.ledger import COMPUTE, LOWERS, RAISES, AccountKind
+from quotas.domain.ledger import COMPUTE, AccountKind
 from quotas.domain.people import MembershipRole
+from quotas.store.awards import granted_of_allocation
 from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import (
     accounts,
@@ -30,25 +30,6 @@ _now: BindParameter[int] = bindparam("now")
 def _word(text: str) -> BindParameter[str]:
     return literal(text, literal_execute=True)
 
-
-granted_of_allocation: ScalarSelect[int] = (
-    select(
-        func.coalesce(
-            func.sum(
-                case(
-                    (transfers.c.kind.in_([_word(kind.value) for kind in sorted(RAISES)]), transfers.c.amount),
-                    (transfers.c.kind.in_([_word(kind.value) for kind in sorted(LOWERS)]), -transfers.c.amount),
-                    else_=0,
-                )
-            ),
-            0,
-        )
-    )
-    .where(transfers.c.allocation_id == allocations.c.id, transfers.c.run_id.is_(None))
-    .correlate(allocations)
-    .scalar_subquery()
-)
-"""What was granted of an allocation, in GFLOPS·s: a column of a statement that reads `allocations`."""
 
 _available, _expired = accounts.alias("available"), accounts.alias("expired")
 _other = allocations.alias("other")

@@ -11,6 +11,7 @@ from quotas.domain.capacity import Promise
 from quotas.domain.ledger import COMPUTE, AccountKind
 from quotas.domain.projects import Award, ProjectState
 from quotas.store.admission import chosen_allocation
+from quotas.store.awards import granted_of_allocation, pending_of_award
 from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import (
     accounts,
@@ -51,14 +52,19 @@ _VIEWS = (
         projects.c.decided_by,
         projects.c.decision_reason,
         projects.c.ended_at,
+        projects.c.closed_at,
         awards.c.gflops,
         awards.c.precision,
         awards.c.starts_at,
         awards.c.ends_at,
-        awards.c.burst_ppm,
-        awards.c.utilisation_ppm,
+        awards.c.storage_grace_days,
         allocations.c.ceiling_gflops,
         allocations.c.in_use_gflops,
+        allocations.c.suspended_at,
+        allocations.c.revoked_at,
+        allocations.c.standing_reason,
+        granted_of_allocation.label("granted"),
+        pending_of_award.label("pending"),
         *(alias.c.balance.label(kind.value) for kind, alias in _by_kind.items()),
     )
     .select_from(projects)
@@ -72,7 +78,13 @@ _VIEW = Prepared(_VIEWS.where(projects.c.code == _code))
 _ALL_VIEWS = Prepared(_VIEWS.order_by(projects.c.code))
 
 _MEMBERS = (
-    select(memberships.c.project_id, persons.c.username, persons.c.display_name, memberships.c.role)
+    select(
+        memberships.c.project_id,
+        persons.c.id.label("person_id"),
+        persons.c.username,
+        persons.c.display_name,
+        memberships.c.role,
+    )
     .join(persons, persons.c.id == memberships.c.person_id)
     .order_by(memberships.c.project_id, memberships.c.added_at, persons.c.username)
 )
@@ -89,13 +101,24 @@ _OFFERED_TO_ONE = Prepared(_OFFERED.where(project_profiles.c.project_id == bindp
 _ONE = Prepared(select(projects.c.id, projects.c.state).where(projects.c.code == _code))
 _PROFILE_ID = Prepared(select(profiles.c.id).where(profiles.c.code == _code))
 _PROMISES = Prepared(
-    select(awards.c.gflops, awards.c.starts_at, awards.c.ends_at)
+    select((awards.c.gflops + awards.c.extra_gflops).label("gflops"), awards.c.starts_at, awards.c.ends_at)
     .join(projects, projects.c.id == awards.c.project_id)
+    .join(allocations, and_(allocations.c.award_id == awards.c.id, allocations.c.asset == COMPUTE))
     .where(
         projects.c.state == ProjectState.APPROVED.value,
+        allocations.c.revoked_at.is_(None),
         awards.c.starts_at < bindparam("before"),
         awards.c.ends_at > bindparam("after"),
     )
+)
+_CLOSE = Prepared(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.state == ProjectState.ENDED.value,
+        projects.c.closed_at.is_(None),
+    )
+    .values(closed_at=bindparam("now"))
 )
 _ALLOCATIONS = Prepared(
     select(allocations.c.id)
@@ -115,7 +138,7 @@ def view(transaction: Transaction, code: str, now: int) -> Row | None:
 
 
 def members(transaction: Transaction, project_id: int | None = None) -> list[Row]:
-    """Return (project_id, username, display_name, role) of one project or of all, in the order of joining."""
+    """Return (project_id, person_id, username, display_name, role) of one project or of all, by joining."""
     if project_id is None:
         return transaction.rows(_ALL_MEMBERS)
     return transaction.rows(_MEMBERS_OF_ONE, project_id=project_id)
@@ -147,7 +170,9 @@ def change_state(
     return transaction.run(statement.values(state=new.value, **values)) == 1
 
 
-def add_award(transaction: Transaction, project_id: int, award: Award, actor: str, now: int) -> tuple[int, int]:
+def add_award(
+    transaction: Transaction, project_id: int, award: Award, storage_grace_days: int, actor: str, now: int
+) -> tuple[int, int]:
     """The award and its allocation are stored, without accounts; return both ids."""
     award_id = transaction.insert(
         awards,
@@ -161,6 +186,7 @@ def add_award(transaction: Transaction, project_id: int, award: Award, actor: st
             "utilisation_ppm": award.utilisation_ppm,
             "awarded_at": now,
             "awarded_by": actor[:63],
+            "storage_grace_days": storage_grace_days,
         },
     )
     allocation_id = transaction.insert(
@@ -177,8 +203,13 @@ def add_award(transaction: Transaction, project_id: int, award: Award, actor: st
     return award_id, allocation_id
 
 
+def close(transaction: Transaction, project_id: int, now: int) -> bool:
+    """The ended project is closed; return whether that is new."""
+    return transaction.run(_CLOSE, project_id=project_id, now=now) == 1
+
+
 def promises(transaction: Transaction, starts_at: int, ends_at: int) -> list[Promise]:
-    """Return the awards of approved projects that run at some time from `starts_at` to `ends_at`."""
+    """Return what is promised to approved projects at some time from `starts_at` to `ends_at`."""
     rows = transaction.rows(_PROMISES, after=starts_at, before=ends_at)
     return [Promise(row.gflops, row.starts_at, row.ends_at) for row in rows]
 

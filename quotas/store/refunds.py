@@ -18,7 +18,7 @@ _CHARGE = Prepared(
         charges.c.amount,
         charges.c.overrun_amount,
         charges.c.settled_at,
-        or_(_ended, allocations.c.ends_at <= _now).label("has_ended"),
+        or_(_ended, allocations.c.ends_at <= _now, allocations.c.revoked_at.is_not(None)).label("has_ended"),
         projects.c.code.label("project"),
     )
     .join(allocations, allocations.c.id == charges.c.allocation_id)
@@ -39,7 +39,9 @@ _BY_KEY = Prepared(
 )
 
 _available = and_(accounts.c.allocation_id == allocations.c.id, accounts.c.kind == AccountKind.AVAILABLE.value)
-_TO_EXPIRE = select(allocations.c.id, accounts.c.balance.label("available")).join(accounts, _available)
+_TO_EXPIRE = select(allocations.c.id, allocations.c.revoked_at, accounts.c.balance.label("available")).join(
+    accounts, _available
+)
 _PAST_THEIR_END = Prepared(
     _TO_EXPIRE.where(allocations.c.expired_at.is_(None), allocations.c.ends_at <= _now)
     .order_by(allocations.c.ends_at)
@@ -50,7 +52,12 @@ _OF_ENDED_PROJECTS = Prepared(
     .where(allocations.c.expired_at.is_(None), _ended)
     .limit(bindparam("limit"))
 )
-_ONE_TO_EXPIRE = Prepared(_TO_EXPIRE.where(allocations.c.id == bindparam("allocation_id")))
+_REVOKED = Prepared(
+    _TO_EXPIRE.where(allocations.c.expired_at.is_(None), allocations.c.revoked_at.is_not(None)).limit(
+        bindparam("limit")
+    )
+)
+_REST = Prepared(_TO_EXPIRE.where(allocations.c.id == bindparam("allocation_id")))
 
 MARK_EXPIRED = Prepared(
     update(allocations).where(allocations.c.id == bindparam("allocation_id")).values(expired_at=_now)
@@ -59,7 +66,7 @@ _NEWEST = Prepared(select(func.coalesce(func.max(transfers.c.sequence), 0).label
 
 
 def charge(transaction: Transaction, run_id: str, now: int) -> Row | None:
-    """Return the run's charge, and whether its allocation has ended by date or by its project's end."""
+    """Return the run's charge, and whether its allocation is over: by date, with its project, or revoked."""
     return transaction.one(_CHARGE, run=run_id, now=now)
 
 
@@ -74,13 +81,17 @@ def by_key(transaction: Transaction, key: str) -> Row | None:
 
 
 def to_expire(transaction: Transaction, now: int, limit: int) -> list[Row]:
-    """Return up to `limit` allocations that have ended and may still have something available."""
-    return transaction.rows(_PAST_THEIR_END, now=now, limit=limit) or transaction.rows(_OF_ENDED_PROJECTS, limit=limit)
+    """Return up to `limit` allocations that are over and may still have something available."""
+    return (
+        transaction.rows(_PAST_THEIR_END, now=now, limit=limit)
+        or transaction.rows(_OF_ENDED_PROJECTS, limit=limit)
+        or transaction.rows(_REVOKED, limit=limit)
+    )
 
 
-def one_to_expire(transaction: Transaction, allocation_id: int) -> Row | None:
-    """Return the allocation's id and what is available of it."""
-    return transaction.one(_ONE_TO_EXPIRE, allocation_id=allocation_id)
+def rest(transaction: Transaction, allocation_id: int) -> Row:
+    """Return what is available of the allocation, and when it was revoked."""
+    return transaction.one(_REST, allocation_id=allocation_id)
 
 
 def newest_sequence(transaction: Transaction) -> int:

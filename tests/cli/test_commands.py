@@ -116,7 +116,7 @@ def test_a_project_from_its_application_to_its_end(invoke: Invoke, centre: Centr
     assert shown["decided_by"].startswith("cli:")
     assert invoke("projects", "end", "language").code == 0
     ended = invoke("projects", "show", "language", "-o", "json").json
-    assert (ended["phase"], ended["available_gflops_seconds"]) == ("ended", "0")
+    assert (ended["phase"], ended["available_gflops_seconds"]) == ("grace", "0")
     assert ended["expired_gflops_seconds"] == shown["granted_gflops_seconds"]
 
 

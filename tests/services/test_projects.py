@@ -124,7 +124,7 @@ class TestApproving:
             Phase.SCHEDULED,
             Phase.ACTIVE,
             Phase.ACTIVE,
-            Phase.ENDED,
+            Phase.GRACE,
         ]
 
     def test_at_another_precision_is_refused_with_the_programmes(self, seeded: Centre) -> None:
@@ -291,7 +291,8 @@ class TestEnding:
     def test_expires_what_is_available(self, seeded: Centre) -> None:
         before = shown(seeded)
         view = projects.end(seeded.database, seeded.project, actor="operator", now=seeded.now)
-        assert (view.state, view.phase, view.ended_at) == (ProjectState.ENDED, Phase.ENDED, seeded.now)
+        assert (view.state, view.phase, view.ended_at) == (ProjectState.ENDED, Phase.GRACE, seeded.now)
+        assert view.storage_until == seeded.now + 30 * DAY_SECONDS
         assert (view.available, view.held, view.spent, view.expired) == (0, 0, 0, before.granted)
         assert isinstance(start(seeded), Refused)
         assert expire_ended(seeded.database, seeded.now) == 0
