@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 
 from quotas.domain.profiles import Profile
-from quotas.domain.rates import CapabilityFact, DeviceModel
+from quotas.domain.rates import CapabilityFact, Density, DeviceModel, FactStatus, Precision
 from quotas.domain.texts import code as checked_code
 from quotas.domain.texts import text
 from quotas.domain.units import LARGEST, InvalidValue, amount
@@ -16,6 +17,7 @@ from quotas.store import profiles as store
 from quotas.store import rates as rates_store
 from quotas.store.database import Conflict, Database
 
+_SOURCE_DATE = re.compile(r"[12][0-9]{3}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12][0-9]|3[01]))?)?")
 _REFERENCE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]{0,299}")
 
 
@@ -63,6 +65,9 @@ def add_device_model(database: Database, model: DeviceModel, *, actor: str, now:
             f"must be at most units_total ({model.units_total}), not {model.units}",
             f"units_total({model.units_total}) 이하여야 합니다 (입력: {model.units})",
         )
+    _check_kind("units_status", model.units_status, FactStatus)
+    if model.units_source:
+        text("units_source", model.units_source, 300)
     try:
         with database.write() as transaction:
             if model.parent is not None:
@@ -76,10 +81,20 @@ def add_device_model(database: Database, model: DeviceModel, *, actor: str, now:
 def add_fact(database: Database, fact: CapabilityFact, *, actor: str, now: int) -> None:
     """The fact is stored beside other sources'.
 
-    Raises InvalidValue for an unknown device, a peak that is no positive amount, or a second figure of one source.
+    Raises InvalidValue for an unknown device, a peak that is no positive amount, a date that is none, or a second
+    figure of one source.
     """
     amount("peak_gflops", fact.peak_gflops)
     text("source", fact.source, 300)
+    _check_kind("precision", fact.precision, Precision)
+    _check_kind("density", fact.density, Density)
+    _check_kind("status", fact.status, FactStatus)
+    if fact.source_date is not None and _SOURCE_DATE.fullmatch(fact.source_date) is None:
+        raise InvalidValue(
+            "source_date",
+            f"{fact.source_date!r:.60} is not a date; write 2018, 2018-09 or 2018-09-13",
+            f"{fact.source_date!r:.60}은(는) 날짜가 아닙니다. 2018, 2018-09 또는 2018-09-13처럼 쓰세요",
+        )
     try:
         with database.write() as transaction:
             _known_device(fact.device_model, store.device_model_list(transaction), "device_model")
@@ -92,6 +107,33 @@ def add_fact(database: Database, fact: CapabilityFact, *, actor: str, now: int) 
             f"{fact.source!r:.60} has a figure for {fact.device_model} at {fact.precision} already",
             f"{fact.source!r:.60}: {fact.device_model}의 {fact.precision} 수치가 이미 있습니다",
         ) from None
+
+
+def _check_kind(field: str, value: str, known: type[StrEnum]) -> None:
+    if value not in list(known):
+        allowed = ", ".join(known)
+        raise InvalidValue(field, f"must be one of {allowed}", f"다음 중 하나여야 합니다: {allowed}")
+
+
+def supersede_fact(
+    database: Database, device_model: str, precision: Precision, source: str, *, actor: str, now: int
+) -> None:
+    """The fact is kept and no longer counts. Raises InvalidValue when there is no such fact that counts."""
+    with database.write() as transaction:
+        if not store.supersede_fact(transaction, device_model, precision, source):
+            raise InvalidValue(
+                "source",
+                f"{source!r:.60} states no figure for {device_model} at {precision} that counts",
+                f"{source!r:.60}: {device_model}의 {precision} 수치 중 현재 적용되는 것이 없습니다",
+            )
+        detail = {"precision": precision.value, "source": source}
+        audit.record(transaction, now, actor, "capability fact superseded", device_model, detail)
+
+
+def devices(database: Database) -> tuple[list[DeviceModel], list[CapabilityFact]]:
+    """Return every device model, by code, and every fact, by device model, precision and source."""
+    with database.read() as transaction:
+        return store.device_model_list(transaction), store.facts(transaction)
 
 
 def add_profile(database: Database, profile: Profile, position: int, *, actor: str, now: int) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import BindParameter, bindparam, insert, literal, select
+from sqlalchemy import BindParameter, bindparam, insert, literal, select, update
 
 from quotas.domain.profiles import Profile
-from quotas.domain.rates import CapabilityFact, DeviceModel, FactStatus, Precision
+from quotas.domain.rates import CapabilityFact, Density, DeviceModel, FactStatus, Precision
 from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import capability_facts, device_models, images, profiles
 
@@ -46,6 +46,8 @@ def add_device_model(transaction: Transaction, model: DeviceModel) -> None:
             parent=model.parent,
             units=model.units,
             units_total=model.units_total,
+            units_source=model.units_source or None,
+            units_status=model.units_status.value,
         )
     )
 
@@ -53,7 +55,17 @@ def add_device_model(transaction: Transaction, model: DeviceModel) -> None:
 def device_model_list(transaction: Transaction) -> list[DeviceModel]:
     """Return every device model by code."""
     return [
-        DeviceModel(row.code, row.name, row.kind, row.memory_bytes, row.parent, row.units, row.units_total)
+        DeviceModel(
+            code=row.code,
+            name=row.name,
+            kind=row.kind,
+            memory_bytes=row.memory_bytes,
+            parent=row.parent,
+            units=row.units,
+            units_total=row.units_total,
+            units_source=row.units_source or "",
+            units_status=FactStatus(row.units_status),
+        )
         for row in transaction.rows(_MODELS)
     ]
 
@@ -67,14 +79,37 @@ def add_fact(transaction: Transaction, fact: CapabilityFact) -> None:
             source=fact.source,
             peak_gflops=fact.peak_gflops,
             status=fact.status.value,
+            density=fact.density.value,
+            source_date=fact.source_date,
+            superseded=int(fact.superseded),
         )
     )
+
+
+def supersede_fact(transaction: Transaction, device_model: str, precision: Precision, source: str) -> bool:
+    """The fact no longer counts; return whether it did until now."""
+    mine = (
+        capability_facts.c.device_model == device_model,
+        capability_facts.c.precision == precision.value,
+        capability_facts.c.source == source,
+        capability_facts.c.superseded == 0,
+    )
+    return transaction.run(update(capability_facts).where(*mine).values(superseded=1)) == 1
 
 
 def facts(transaction: Transaction) -> list[CapabilityFact]:
     """Return every capability fact, by device model, precision and source."""
     return [
-        CapabilityFact(row.device_model, Precision(row.precision), row.peak_gflops, row.source, FactStatus(row.status))
+        CapabilityFact(
+            device_model=row.device_model,
+            precision=Precision(row.precision),
+            peak_gflops=row.peak_gflops,
+            source=row.source,
+            status=FactStatus(row.status),
+            density=Density(row.density),
+            source_date=row.source_date,
+            superseded=bool(row.superseded),
+        )
         for row in transaction.rows(_FACTS)
     ]
 

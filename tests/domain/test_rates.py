@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quotas.domain.rates import CapabilityFact, DeviceModel, FactStatus, Precision, Rate, RateRule, rate_from_fact
+from quotas.domain.rates import (
+    MOST_KRW,
+    CapabilityFact,
+    DeviceModel,
+    FactStatus,
+    Precision,
+    Rate,
+    RateRule,
+    rate_from_fact,
+)
 from quotas.domain.units import LARGEST, InvalidValue
 
 H100 = DeviceModel("h100", "H100", "gpu", 80 * 2**30)
@@ -41,6 +52,25 @@ def test_a_fact_that_nobody_states_needs_an_approver(status: FactStatus) -> None
     with pytest.raises(InvalidValue, match="approver"):
         rate_from_fact("gpu", 1, H100, fact(status), None)
     assert rate_from_fact("gpu", 1, H100, fact(status), "operator").approver == "operator"
+
+
+@pytest.mark.parametrize("status", [FactStatus.DERIVED, FactStatus.UNVERIFIED])
+def test_a_share_that_nobody_states_needs_an_approver_too(status: FactStatus) -> None:
+    unread = replace(SLICE, units_status=status)
+    with pytest.raises(InvalidValue, match=f"share of its device for h100-mig-1g.10gb is {status}"):
+        rate_from_fact("slice", 1, unread, fact(), None)
+    assert rate_from_fact("slice", 1, unread, fact(), "operator").gflops == 8_109
+
+
+@pytest.mark.parametrize("krw", [None, 0, 1, 100_000, MOST_KRW])
+def test_free_is_a_price_and_no_price_is_none(krw: int | None) -> None:
+    assert Rate("gpu", 1, RateRule.FACT, "x", None, krw).krw_per_device_month == krw
+
+
+@pytest.mark.parametrize("krw", [-1, MOST_KRW + 1, 2**63, True, 1.5, "100000"])
+def test_what_is_no_price_is_refused(krw: object) -> None:
+    with pytest.raises(InvalidValue, match="price of gpu: must be whole KRW from 0"):
+        Rate("gpu", 1, RateRule.FACT, "x", None, krw)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("gflops", [0, -1, LARGEST + 1, True])
