@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from quotas.domain.admission import Admitted, Decision, Request, Situation, decide, each_rule
 from quotas.domain.policy import Policy
-from quotas.domain.projects import Award, Phase, ProjectState, Standing, phase
+from quotas.domain.projects import Phase, ProjectState, Standing, phase
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import RunKind
 from quotas.store import admission as store
@@ -77,12 +77,18 @@ def offers(database: Database, person: str, now: int, policy: Policy) -> list[Pr
 def _project_offer(
     transaction: Transaction, row: Row, profiles: list[Row], person: str, now: int, policy: Policy
 ) -> ProjectOffer:
-    granted = 0
-    if row.award_gflops is not None:
-        granted = Award(
-            row.award_gflops, row.precision, row.starts_at, row.ends_at, row.burst_ppm, row.utilisation_ppm
-        ).budget_gflops_seconds()
-    standing = Standing(ProjectState(row.state), row.starts_at, row.ends_at, granted, row.available or 0)
+    standing = Standing(
+        state=ProjectState(row.state),
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        granted=row.granted or 0,
+        available=row.available or 0,
+        ended_at=row.ended_at,
+        closed_at=row.closed_at,
+        suspended_at=row.suspended_at,
+        revoked_at=row.revoked_at,
+        storage_grace_days=row.storage_grace_days or 0,
+    )
     each = [
         _profile_offer(transaction, profile, Request("", RunKind.NOTEBOOK, person, row.code, profile.code), now, policy)
         for profile in profiles
@@ -95,8 +101,8 @@ def _project_offer(
         role=row.role,
         phase=phase(standing, now),
         ends_at=row.ends_at,
-        granted=granted,
-        available=row.available or 0,
+        granted=standing.granted,
+        available=standing.available,
         held=row.held or 0,
         ceiling_gflops=row.ceiling_gflops or 0,
         in_use_gflops=row.in_use_gflops or 0,

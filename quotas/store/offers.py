@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, FromClause, and_, bindparam, select
 
 from quotas.domain.ledger import AccountKind
 from quotas.store.admission import chosen_allocation, open_notebook
+from quotas.store.awards import granted_of_allocation
 from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import (
     accounts,
@@ -38,15 +39,17 @@ _MEMBERSHIPS = Prepared(
         projects.c.title_ko,
         projects.c.title_en,
         projects.c.state,
+        projects.c.ended_at,
+        projects.c.closed_at,
         memberships_table.c.role,
         allocations.c.starts_at,
         allocations.c.ends_at,
         allocations.c.ceiling_gflops,
         allocations.c.in_use_gflops,
-        awards.c.gflops.label("award_gflops"),
-        awards.c.precision,
-        awards.c.burst_ppm,
-        awards.c.utilisation_ppm,
+        allocations.c.suspended_at,
+        allocations.c.revoked_at,
+        awards.c.storage_grace_days,
+        granted_of_allocation.label("granted"),
         _available.c.balance.label("available"),
         _held.c.balance.label("held"),
         runs.c.id.label("open_run"),

@@ -5,6 +5,8 @@ Revision 0003.
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic import op
 from sqlalchemy.schema import CheckConstraint, Column, ForeignKey, UniqueConstraint
 from sqlalchemy.sql import text
@@ -136,7 +138,7 @@ def _create_renewals() -> None:
 
 
 def _extend_tables() -> None:
-    added = {
+    added: dict[str, tuple[Column[Any], ...]] = {
         "projects": (Column("closed_at", BigInteger),),
         "awards": (
             Column("extra_gflops", BigInteger, nullable=False, server_default=text("0")),
