@@ -6,7 +6,7 @@ event                 debit → credit
 grant, supplement     issuance → available
 tranche, move in      issuance → available
 recall, revoke        available → issuance
-move out              available → issuance
+reduce, move out      available → issuance
 hold, extend          available → held
 settle                held → spent, and the rest held → available
 overrun               overrun → spent (the operator bears it)
@@ -74,6 +74,7 @@ class TransferKind(StrEnum):
     MOVE_IN = "move_in"
     RECALL = "recall"
     REVOKE = "revoke"
+    REDUCE = "reduce"
     MOVE_OUT = "move_out"
     BILL = "bill"
     PAY = "pay"
@@ -97,6 +98,7 @@ SIDES: dict[TransferKind, tuple[AccountKind, AccountKind]] = {
     TransferKind.MOVE_IN: (AccountKind.ISSUANCE, AccountKind.AVAILABLE),
     TransferKind.RECALL: (AccountKind.AVAILABLE, AccountKind.ISSUANCE),
     TransferKind.REVOKE: (AccountKind.AVAILABLE, AccountKind.ISSUANCE),
+    TransferKind.REDUCE: (AccountKind.AVAILABLE, AccountKind.ISSUANCE),
     TransferKind.MOVE_OUT: (AccountKind.AVAILABLE, AccountKind.ISSUANCE),
     TransferKind.BILL: (AccountKind.ISSUANCE, AccountKind.OWED),
     TransferKind.PAY: (AccountKind.OWED, AccountKind.PAID),
@@ -110,7 +112,7 @@ ASSETS: dict[TransferKind, str] = {
 }
 """Which asset the transfers of a kind move."""
 RAISES = frozenset({TransferKind.GRANT, TransferKind.SUPPLEMENT, TransferKind.TRANCHE, TransferKind.MOVE_IN})
-LOWERS = frozenset({TransferKind.RECALL, TransferKind.REVOKE, TransferKind.MOVE_OUT})
+LOWERS = frozenset({TransferKind.RECALL, TransferKind.REVOKE, TransferKind.REDUCE, TransferKind.MOVE_OUT})
 """What was granted of an allocation is the sum of the transfers that raise it, less those that lower it."""
 
 
