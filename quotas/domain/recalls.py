@@ -11,14 +11,13 @@ for recall: `share_ppm` of it, of each month once, never more than is available.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 from quotas.domain import states
-from quotas.domain.units import CALENDAR, DAY_SECONDS, HOUR_SECONDS, PPM, InvalidValue, show_instant
+from quotas.domain.months import Month
+from quotas.domain.units import DAY_SECONDS, HOUR_SECONDS, PPM, InvalidValue
 
 OBJECTION_DAYS = 14
 
@@ -37,57 +36,6 @@ class RecallPolicy:
     exempt_courses: bool = True
     wait_limit_seconds: int = 10 * HOUR_SECONDS
     automatic: bool = True
-
-
-@dataclass(frozen=True, order=True)
-class Month:
-    """A calendar month in the centre's zone."""
-
-    year: int
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.year:04d}-{self.number:02d}"
-
-    @property
-    def starts_at(self) -> int:
-        return int(datetime(self.year, self.number, 1, tzinfo=CALENDAR).timestamp())
-
-    @property
-    def ends_at(self) -> int:
-        """The first instant after it."""
-        return self.plus(1).starts_at
-
-    def plus(self, months: int) -> Month:
-        year, number = divmod(self.year * 12 + self.number - 1 + months, 12)
-        return Month(year, number + 1)
-
-
-def month_of(instant: int) -> Month:
-    """Return the month in which an instant lies."""
-    moment = datetime.fromtimestamp(instant, CALENDAR)
-    return Month(moment.year, moment.month)
-
-
-def ended_month(field: str, text: str, now: int) -> Month:
-    """Read ``2026-11`` as a month that is over. Raises InvalidValue with the newest such month."""
-    newest = month_of(now).plus(-1)
-    match = re.fullmatch(r"([0-9]{4})-(0[1-9]|1[0-2])", text)
-    if match is None or int(match[1]) < 1971:
-        raise InvalidValue(
-            field,
-            f"{text!r:.60} is no month; write one that is over, as in {newest}",
-            f"{text!r:.60}은(는) 월이 아닙니다. {newest}처럼 끝난 달을 쓰세요",
-        )
-    month = Month(int(match[1]), int(match[2]))
-    if month > newest:
-        over = show_instant(month.ends_at)
-        raise InvalidValue(
-            field,
-            f"{month} is over at {over}; allowed is {newest} or an earlier month",
-            f"{month}은(는) {over}에 끝납니다. {newest} 또는 그 이전 달이어야 합니다",
-        )
-    return month
 
 
 @dataclass(frozen=True)

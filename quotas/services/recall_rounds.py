@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from quotas.domain.recalls import RecallPolicy, RecallState, month_of
+from quotas.domain.months import month_of
+from quotas.domain.recalls import RecallPolicy, RecallState
 from quotas.domain.units import DAY_SECONDS, InvalidValue
 from quotas.services import recall_steps, recalls
 from quotas.store import recalls as store

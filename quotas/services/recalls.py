@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from quotas.domain.months import Month, ended_month
 from quotas.domain.projects import ProjectKind
 from quotas.domain.recalls import (
     Assessment,
     Decision,
     Excuse,
-    Month,
     MonthOfAward,
     RecallPolicy,
     RecallState,
     Standing,
     assess,
-    ended_month,
     expected,
     used,
 )
