@@ -112,14 +112,12 @@ def _write(database: Database, looks: list[Look], now: int) -> None:
     try:
         with database.write() as transaction:
             for found in looks:
-                # Whoever moves this from what was read tells; nobody else does.
                 if store.looked_at(transaction, found.row.id, found.row.look_at, found.next_at):
                     for each in found.to_tell:
                         _tell(transaction, found, each, now)
     except Conflict:
-        if len(looks) == 1:
-            raise
-        for found in looks:
+        # Another process has just told of one of them, and that one had moved once more since.
+        for found in looks if len(looks) > 1 else ():
             _write(database, [found], now)
 
 

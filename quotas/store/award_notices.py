@@ -47,7 +47,7 @@ _next_starts_at = (
     .scalar_subquery()
 )
 
-_TO_LOOK_AT = Prepared(
+TO_LOOK_AT = Prepared(
     select(
         allocations.c.id,
         award_watches.c.look_at,
@@ -142,7 +142,7 @@ _RESPONSIBLE = Prepared(
 
 def to_look_at(transaction: Transaction, now: int, limit: int) -> list[Row]:
     """Return up to `limit` awards that are due to be looked at, with how they stand; those due longest first."""
-    return transaction.rows(_TO_LOOK_AT, now=now, limit=limit)
+    return transaction.rows(TO_LOOK_AT, now=now, limit=limit)
 
 
 def looked_at(transaction: Transaction, allocation_id: int, old: int, new: int | None) -> bool:
