@@ -15,6 +15,29 @@ from tests.centre import build
 from tests.postgresql import Server
 
 
+def without_constraints(database: Database, *statements: str) -> None:
+    """The statements are done to the stored data past every check, reference and trigger of the schema."""
+    with closing(database.engine.raw_connection()) as connection:
+        cursor = connection.cursor()
+        if database.is_sqlite:
+            triggers = "SELECT 'DROP TRIGGER ' || name FROM sqlite_master WHERE type = 'trigger'"
+            before = ["PRAGMA foreign_keys=OFF", "PRAGMA ignore_check_constraints=ON"]
+            after = ["PRAGMA foreign_keys=ON", "PRAGMA ignore_check_constraints=OFF"]
+        else:
+            triggers, before, after = _POSTGRESQL_GUARDS, [], []
+        dropped = [statement for (statement,) in cursor.execute(triggers).fetchall()]
+        for statement in (*dropped, *before, *statements, *after):
+            cursor.execute(statement)
+
+
+_POSTGRESQL_GUARDS = """
+SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname)
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype IN ('f', 'c')
+UNION ALL
+SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass) FROM pg_trigger WHERE NOT tgisinternal
+"""
+
+
 class Databases(Protocol):
     """Makes databases of one kind."""
 

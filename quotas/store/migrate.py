@@ -15,6 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from quotas.domain.units import InvalidValue
 from quotas.store.database import Database, DatabaseAway
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -91,18 +92,28 @@ def _alone(database: Database) -> Iterator[Connection]:
         with database.engine.connect() as connection:
             if database.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+                yield connection
+                connection.commit()
             else:
-                _take_turn(connection)
-            yield connection
-            connection.commit()
+                with _patient(connection):
+                    _take_turn(connection)
+                    yield connection
+                    connection.commit()
     except sqlalchemy.exc.OperationalError as error:
         raise DatabaseAway(str(error)) from error
 
 
-def _take_turn(connection: Connection) -> None:
+@contextmanager
+def _patient(connection: Connection) -> Iterator[None]:
     driver: Any = connection.connection.driver_connection
     driver.answer_seconds = float(PATIENCE_SECONDS)
-    connection.detach()  # such patience is not for other transactions
+    try:
+        yield
+    finally:
+        driver.answer_seconds = None
+
+
+def _take_turn(connection: Connection) -> None:
     for statement in (
         "BEGIN",
         f"SET LOCAL statement_timeout = '{PATIENCE_SECONDS}s'",
@@ -110,3 +121,10 @@ def _take_turn(connection: Connection) -> None:
         f"SELECT pg_advisory_xact_lock({_LOCK})",
     ):
         connection.exec_driver_sql(statement)
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise InvalidValue(
+            "database_url",
+            f"the database stores text as {encoding}; it must be made with ENCODING 'UTF8'",
+            f"데이터베이스의 문자 인코딩이 {encoding}입니다. ENCODING 'UTF8'로 만들어야 합니다",
+        )

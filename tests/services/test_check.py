@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 
 import pytest
 
 from quotas.domain.runs import RunKind
 from quotas.services import check, refunds
-from quotas.store.database import Database
+from tests.databases import without_constraints
 from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, START, Centre
 
 NOW = START + DAY
@@ -36,34 +35,6 @@ def used(centre: Centre) -> Centre:
     centre.admitted(LATER - 100, profile="gpu-2")
     centre.admitted(LATER - 90, profile="cpu", kind=RunKind.BATCH, seconds=600)
     return centre
-
-
-def corrupt(database: Database, *statements: str) -> None:
-    """The statements are done to the stored data past every constraint and trigger of the schema."""
-    with closing(database.engine.raw_connection()) as connection:
-        cursor = connection.cursor()
-        if database.is_sqlite:
-            triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
-            for (name,) in cursor.execute(triggers).fetchall():
-                cursor.execute(f"DROP TRIGGER {name}")
-            cursor.execute("PRAGMA foreign_keys=OFF")
-            cursor.execute("PRAGMA ignore_check_constraints=ON")
-        else:
-            for (drop,) in cursor.execute(_POSTGRESQL_GUARDS).fetchall():
-                cursor.execute(drop)
-        for statement in statements:
-            cursor.execute(statement)
-        if database.is_sqlite:  # the connection is used again
-            cursor.execute("PRAGMA foreign_keys=ON")
-            cursor.execute("PRAGMA ignore_check_constraints=OFF")
-
-
-_POSTGRESQL_GUARDS = """
-SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname)
-FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype IN ('f', 'c')
-UNION ALL
-SELECT format('ALTER TABLE %s DISABLE TRIGGER %I', tgrelid::regclass, tgname) FROM pg_trigger WHERE NOT tgisinternal
-"""
 
 
 def found(centre: Centre) -> set[str]:
@@ -198,13 +169,15 @@ def test_nothing_is_found_where_all_is_well(used: Centre) -> None:
 
 @pytest.mark.parametrize(("invariants", "statements"), CASES)
 def test_what_is_broken_is_found_by_name(used: Centre, invariants: set[str], statements: tuple[str, ...]) -> None:
-    corrupt(used.database, *statements)
+    without_constraints(used.database, *statements)
     assert found(used) == invariants
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"])  # PostgreSQL's integers stay integers
 def test_an_integer_that_became_a_fraction_is_found(used: Centre) -> None:
-    corrupt(used.database, f"UPDATE accounts SET balance = 9223372036854775807 + 1.0 WHERE id = {AVAILABLE}")
+    without_constraints(
+        used.database, f"UPDATE accounts SET balance = 9223372036854775807 + 1.0 WHERE id = {AVAILABLE}"
+    )
     assert found(used) == {
         "sums_are_zero",
         "no_balance_below_zero",
@@ -222,20 +195,20 @@ def test_every_invariant_says_what_must_be_so() -> None:
 
 
 def test_a_finding_names_its_subject_and_its_numbers(used: Centre) -> None:
-    corrupt(used.database, "UPDATE pool_devices SET in_use = 5")
+    without_constraints(used.database, "UPDATE pool_devices SET in_use = 5")
     (finding,) = check.findings(used.database, LATER)
     assert finding == check.Finding("devices_in_use_are_the_open_holds", "main h100", "in use 5, open holds 2")
 
 
 def test_a_finding_of_the_replay_names_the_account(used: Centre) -> None:
-    corrupt(used.database, f"UPDATE accounts SET balance = balance + 1 WHERE id = {SPENT}")
+    without_constraints(used.database, f"UPDATE accounts SET balance = balance + 1 WHERE id = {SPENT}")
     (finding,) = [each for each in check.findings(used.database, LATER) if each.invariant.startswith("replay")]
     assert finding.subject.endswith("spent of vision")
 
 
 def test_findings_are_bounded(used: Centre) -> None:
     values = f"'nothing', {AVAILABLE}, {HELD}, 1, 1, NULL, 0"
-    corrupt(used.database, *[f"{TRANSFER} ('more-{number}', {values})" for number in range(150)])
+    without_constraints(used.database, *[f"{TRANSFER} ('more-{number}', {values})" for number in range(150)])
     findings = check.findings(used.database, LATER)
     assert len([each for each in findings if each.invariant == "transfers_have_their_sides"]) == 100
 

@@ -1,10 +1,10 @@
-"""The migrated schema is the tables' own, and what is written once stays as it was written."""
+"""The migrated schema is the tables' own, reached from every revision, and what is written once stays so."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,38 +13,46 @@ import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from alembic.script import Script, ScriptDirectory
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.schema import CreateIndex, CreateTable
 
+from quotas.domain.units import InvalidValue
 from quotas.store import audit, migrate
 from quotas.store.database import Conflict, Database, DatabaseAway
+from quotas.store.migrate import UnknownRevision
 from quotas.store.tables import metadata
+from tests.databases import Databases, without_constraints
+from tests.postgresql import Server
+from tests.store.structure import structure
 
-APPEND_ONLY = ("transfers", "charges", "rates", "rate_cards", "audit_events")
+APPEND_ONLY = (
+    "audit_events",
+    "charges",
+    "copayment_lines",
+    "copayment_statements",
+    "rate_cards",
+    "rates",
+    "transfers",
+)
 
 
-def schema(database: Database) -> dict[tuple[str, str], str]:
-    """Return the DDL of every table, index and trigger, by (type, name)."""
-    query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'"
-    with database.engine.connect() as connection:
-        return {(row.type, row.name): row.sql for row in connection.exec_driver_sql(query)}
+@pytest.fixture
+def empty(databases: Databases) -> Iterator[Database]:
+    """A database without a schema."""
+    made = databases.empty()
+    yield made
+    databases.drop(made)
 
 
-def test_an_empty_database_is_brought_to_the_newest_revision(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'new.sqlite'}")
-    assert migrate.current(database) is None
-    assert migrate.migrate(database)[-1] == migrate.head()
-    assert migrate.current(database) == migrate.head()
-    database.close()
+def test_an_empty_database_is_brought_to_the_newest_revision(empty: Database) -> None:
+    assert migrate.current(empty) is None
+    assert migrate.migrate(empty) == migrate.revisions()
+    assert migrate.current(empty) == migrate.head() == migrate.revisions()[-1]
 
 
 def test_migrating_again_changes_nothing(database: Database) -> None:
-    before = schema(database)
+    before = structure(database)
     assert migrate.migrate(database) == []
-    assert schema(database) == before
+    assert structure(database) == before
 
 
 def test_alembic_finds_no_difference_from_the_tables(database: Database) -> None:
@@ -53,73 +61,73 @@ def test_alembic_finds_no_difference_from_the_tables(database: Database) -> None
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
 
 
-def test_the_migrated_ddl_is_that_of_the_tables_word_for_word(database: Database, tmp_path: Path) -> None:
-    created = Database(f"sqlite:///{tmp_path / 'created.sqlite'}")
-    metadata.create_all(created.engine)
-    expected = schema(created)
-    created.close()
-    assert {key: sql for key, sql in schema(database).items() if key[0] != "trigger"} == expected
+def test_the_migrated_schema_is_that_of_the_tables(database: Database, empty: Database) -> None:
+    metadata.create_all(empty.engine)
+    expected, migrated = structure(empty), structure(database)
+    assert set(migrated) == set(expected) == set(metadata.tables)
+    for name, table in expected.items():
+        assert (name, migrated[name]) == (name, table)
 
 
-def revisions() -> list[Script]:
-    """Return all revisions, oldest first."""
-    return list(ScriptDirectory.from_config(migrate._config()).walk_revisions())[::-1]
+def test_the_comparison_sees_every_part_of_a_table(database: Database) -> None:
+    """What is compared is there to be compared."""
+    found = structure(database)
+    for part in ("columns", "primary key", "foreign keys", "unique", "checks", "indexes"):
+        assert any(table[part] for table in found.values()), part
+    partial = [options for table in found.values() for _, _, options, _ in table["indexes"].values() if options]
+    assert all("where" in "".join(options) for options in partial)
+    assert partial
+    defaults = [column[2] for table in found.values() for column in table["columns"].values() if column[2]]
+    assert "0" in {str(each).strip("'") for each in defaults}
 
 
-def postgresql_statements() -> list[str]:
-    """Return what all revisions would run on PostgreSQL, in order, without a server."""
-    statements: list[str] = []
-    dialect = postgresql.dialect()
-
-    def collect(statement: Any, *_: Any, **__: Any) -> None:
-        statements.append(str(statement.compile(dialect=dialect)))
-
-    context = MigrationContext.configure(
-        sqlalchemy.create_mock_engine("postgresql://", collect),  # type: ignore[arg-type]
-        dialect=dialect,
-        opts={"target_metadata": metadata},
+def triggers(database: Database) -> set[str]:
+    """Return the tables that have a trigger."""
+    query = (
+        "SELECT tbl_name FROM sqlite_master WHERE type = 'trigger' GROUP BY tbl_name HAVING count(*) = 2"
+        if database.is_sqlite
+        else "SELECT tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal AND tgtype = 58"
     )
-    with Operations.context(context):
-        for script in revisions():
-            script.module.upgrade()
-    return statements
+    with database.engine.connect() as connection:
+        return {name for (name,) in connection.exec_driver_sql(query)}
 
 
-def words(sql: str) -> str:
-    return re.sub(r"\s+", " ", sql).strip()
+def test_every_table_that_is_written_once_has_its_triggers(database: Database) -> None:
+    """On PostgreSQL type 58: before an UPDATE, a DELETE or a TRUNCATE, once for a statement."""
+    assert triggers(database) == set(APPEND_ONLY)
 
 
-def test_the_ddl_for_postgresql_is_that_of_the_tables() -> None:
-    dialect = postgresql.dialect()
-    expected = [words(str(CreateTable(table).compile(dialect=dialect))) for table in metadata.sorted_tables]
-    expected += [
-        words(str(CreateIndex(index).compile(dialect=dialect)))
-        for table in metadata.sorted_tables
-        for index in table.indexes
-    ]
-    written = [words(sql) for sql in postgresql_statements()]
-    assert sorted(sql for sql in written if not re.search(r"TRIGGER|FUNCTION", sql)) == sorted(expected)
-
-
-def test_on_postgresql_every_append_only_table_has_its_trigger() -> None:
-    triggers = [words(sql) for sql in postgresql_statements() if "CREATE TRIGGER" in sql]
-    assert [sql.split(" ON ")[1].split()[0] for sql in triggers] == list(APPEND_ONLY)
-    assert all("BEFORE UPDATE OR DELETE OR TRUNCATE" in sql for sql in triggers)
+def some_value(column: sqlalchemy.Column[Any]) -> object:
+    return f"{column.name} text"[: getattr(column.type, "length", None)] if column.type.python_type is str else 1
 
 
 @pytest.mark.parametrize("name", APPEND_ONLY)
-def test_rows_written_once_are_neither_changed_nor_deleted(database: Database, name: str) -> None:
+def test_rows_written_once_are_neither_changed_nor_deleted(databases: Databases, name: str) -> None:
+    database = databases.migrated()
     table = metadata.tables[name]
-    row = {column.name: f"text of {column.name}" if column.type.python_type is str else 1 for column in table.c}
+    row = {column.name: some_value(column) for column in table.c}
     row |= {"debit_account_id": 2} if name == "transfers" else {}
     change = {column.name: row[column.name] for column in table.c if not column.primary_key}
     with database.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        if database.is_sqlite:
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+            connection.exec_driver_sql("PRAGMA ignore_check_constraints=ON")
+        else:
+            inspector = sqlalchemy.inspect(connection)
+            for key in [*inspector.get_foreign_keys(name), *inspector.get_check_constraints(name)]:
+                connection.exec_driver_sql(f"ALTER TABLE {name} DROP CONSTRAINT {key['name']}")
         connection.execute(table.insert().values(row))
         for statement in (table.update().values(change), table.delete()):
             with pytest.raises(IntegrityError, match=f"rows of {name} are never changed or deleted"):
                 connection.execute(statement)
         assert len(connection.execute(table.select()).all()) == 1
+    databases.drop(database)
+
+
+@pytest.mark.parametrize("dialect", [pytest.param("postgresql", marks=pytest.mark.postgresql)])  # SQLite has none
+def test_rows_written_once_are_not_truncated(database: Database) -> None:
+    with database.engine.connect() as connection, pytest.raises(IntegrityError, match="never changed"):
+        connection.exec_driver_sql("TRUNCATE audit_events")
 
 
 def change_the_past(database: Database) -> None:
@@ -137,28 +145,57 @@ def test_a_refused_change_is_a_conflict_and_is_rolled_back(database: Database) -
         assert [row.subject for row in audit.latest(transaction)] == ["first"]
 
 
-def test_processes_that_migrate_at_once_apply_each_revision_once(tmp_path: Path) -> None:
+def test_processes_that_migrate_at_once_apply_each_revision_once(empty: Database) -> None:
     program = (
         "import sys; from quotas.store.database import Database; from quotas.store.migrate import migrate;"
-        "print(len(migrate(Database(sys.argv[1]))))"
+        "database = Database(sys.argv[1]); print(len(migrate(database))); database.close()"
     )
-    command = [sys.executable, "-c", program, f"sqlite:///{tmp_path / 'shared.sqlite'}"]
+    command = [sys.executable, "-c", program, empty.url]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     applied = [int(process.communicate(timeout=60)[0]) for process in started]
-    assert sorted(applied) == [0, 0, len(list(revisions()))]
+    assert sorted(applied) == [0, 0, len(migrate.revisions())]
 
 
-def test_threads_that_migrate_at_once_apply_each_revision_once(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'shared.sqlite'}")
+def test_threads_that_migrate_at_once_apply_each_revision_once(empty: Database) -> None:
     with ThreadPoolExecutor(4) as threads:
-        applied = [len(passed) for passed in threads.map(lambda _: migrate.migrate(database), range(4))]
-    assert sorted(applied) == [0, 0, 0, len(list(revisions()))]
-    database.close()
+        applied = [len(passed) for passed in threads.map(lambda _: migrate.migrate(empty), range(4))]
+    assert sorted(applied) == [0, 0, 0, len(migrate.revisions())]
 
 
-def test_a_database_that_cannot_be_opened_is_away(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.sqlite'}")
+@pytest.mark.parametrize("bring", [migrate.migrate, lambda database: migrate.upgrade(database, "0001")])
+def test_a_revision_of_a_newer_program_is_refused(database: Database, bring: Callable[[Database], object]) -> None:
+    before = structure(database)
+    without_constraints(database, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(UnknownRevision, match="9999"):
+        bring(database)
+    assert migrate.current(database) == "9999"
+    assert set(structure(database)) == set(before)
+
+
+def test_a_file_that_cannot_be_opened_is_away(tmp_path: Path) -> None:
+    assert_away(Database(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.sqlite'}"))
+
+
+@pytest.mark.postgresql
+def test_a_server_that_is_not_there_is_away(tmp_path: Path) -> None:
+    assert_away(Database(f"postgresql://nobody@/nothing?host={tmp_path}"))
+
+
+def assert_away(database: Database) -> None:
     with pytest.raises(DatabaseAway):
         migrate.current(database)
     with pytest.raises(DatabaseAway):
         migrate.migrate(database)
+    database.close()
+
+
+@pytest.mark.postgresql
+def test_a_database_that_cannot_store_every_text_is_refused(postgresql_server: Server) -> None:
+    postgresql_server.execute("CREATE DATABASE narrow TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    url = postgresql_server.url.replace("/postgres?", "/narrow?")
+    database = Database(url)
+    with pytest.raises(InvalidValue, match="LATIN1"):
+        migrate.migrate(database)
+    assert migrate.current(database) is None
+    database.close()
+    postgresql_server.execute("DROP DATABASE narrow")
