@@ -46,6 +46,12 @@ runs = Table(
         postgresql_where=text("kind = 'notebook' AND state <> 'settled'"),
     ),
     Index("ix_runs_project_id", "project_id"),
+    Index(
+        "ix_runs_started_at",
+        "started_at",
+        sqlite_where=text("started_at IS NOT NULL"),
+        postgresql_where=text("started_at IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 
@@ -129,6 +135,12 @@ transfers = Table(
         sqlite_where=text("kind = 'refund'"),
         postgresql_where=text("kind = 'refund'"),
     ),
+    Index(
+        "ix_transfers_refunded_at",
+        "at",
+        sqlite_where=text("kind = 'refund'"),
+        postgresql_where=text("kind = 'refund'"),
+    ),
     # Of a run there are a handful of transfers, of an award in all: a granted sum is read without the runs'.
     Index(
         "ix_transfers_awarded",
@@ -152,5 +164,12 @@ charges = Table(
     CheckConstraint("amount = gflops * seconds", name="amount_is_rate_by_time"),
     CheckConstraint("overrun_amount >= 0 AND overrun_amount <= amount", name="overrun_within"),
     Index("ix_charges_allocation_id_settled_at", "allocation_id", "settled_at"),
+    Index("ix_charges_settled_at", "settled_at"),
+    Index(
+        "ix_charges_long",
+        "settled_at",
+        sqlite_where=text("seconds > 86400"),
+        postgresql_where=text("seconds > 86400"),
+    ),
     sqlite_with_rowid=False,
 )
