@@ -17,6 +17,23 @@ class Promise:
     ends_at: int
 
 
+def lowered(promise: Promise, freed: Iterable[tuple[int, int]]) -> list[Promise]:
+    """Return what is left of the promise, in order of time: each (from_at, gflops) lowers it from then to its end.
+
+    It is never below zero; where nothing is left of it nothing is promised.
+    """
+    parts: list[Promise] = []
+    gflops, since = promise.gflops, promise.starts_at
+    for from_at, less in sorted(freed):
+        at = min(max(from_at, since), promise.ends_at)
+        if gflops > 0 and at > since:
+            parts.append(Promise(gflops, since, at))
+        gflops, since = gflops - less, at
+    if gflops > 0 and promise.ends_at > since:
+        parts.append(Promise(gflops, since, promise.ends_at))
+    return parts
+
+
 @dataclass(frozen=True)
 class Supply:
     """From `from_at` on, `gflops` of one kind of device in one pool are powered. `key` names the two."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, FromClause, and_, bindparam, delete, insert, select, update
 
-from quotas.domain.capacity import Promise
+from quotas.domain.capacity import Promise, lowered
 from quotas.domain.ledger import COMPUTE, AccountKind
 from quotas.domain.projects import Award, ProjectState
 from quotas.store.admission import chosen_allocation
@@ -23,6 +23,7 @@ from quotas.store.tables import (
     profiles,
     project_profiles,
     projects,
+    recalls,
 )
 
 _code: BindParameter[str] = bindparam("code")
@@ -100,16 +101,29 @@ _OFFERED_TO_ONE = Prepared(_OFFERED.where(project_profiles.c.project_id == bindp
 
 _ONE = Prepared(select(projects.c.id, projects.c.state).where(projects.c.code == _code))
 _PROFILE_ID = Prepared(select(profiles.c.id).where(profiles.c.code == _code))
+_promised = and_(
+    projects.c.state == ProjectState.APPROVED.value,
+    allocations.c.revoked_at.is_(None),
+    awards.c.starts_at < bindparam("before"),
+    awards.c.ends_at > bindparam("after"),
+)
 _PROMISES = Prepared(
-    select((awards.c.gflops + awards.c.extra_gflops).label("gflops"), awards.c.starts_at, awards.c.ends_at)
+    select(
+        allocations.c.id,
+        (awards.c.gflops + awards.c.extra_gflops).label("gflops"),
+        awards.c.starts_at,
+        awards.c.ends_at,
+    )
     .join(projects, projects.c.id == awards.c.project_id)
     .join(allocations, and_(allocations.c.award_id == awards.c.id, allocations.c.asset == COMPUTE))
-    .where(
-        projects.c.state == ProjectState.APPROVED.value,
-        allocations.c.revoked_at.is_(None),
-        awards.c.starts_at < bindparam("before"),
-        awards.c.ends_at > bindparam("after"),
-    )
+    .where(_promised)
+)
+_FREED = Prepared(
+    select(recalls.c.allocation_id, recalls.c.closed_at, recalls.c.freed_gflops)
+    .join(allocations, allocations.c.id == recalls.c.allocation_id)
+    .join(awards, awards.c.id == allocations.c.award_id)
+    .join(projects, projects.c.id == awards.c.project_id)
+    .where(_promised, recalls.c.freed_gflops > 0)
 )
 _CLOSE = Prepared(
     update(projects)
@@ -209,9 +223,18 @@ def close(transaction: Transaction, project_id: int, now: int) -> bool:
 
 
 def promises(transaction: Transaction, starts_at: int, ends_at: int) -> list[Promise]:
-    """Return what is promised to approved projects at some time from `starts_at` to `ends_at`."""
-    rows = transaction.rows(_PROMISES, after=starts_at, before=ends_at)
-    return [Promise(row.gflops, row.starts_at, row.ends_at) for row in rows]
+    """Return what is promised to approved projects at some time from `starts_at` to `ends_at`.
+
+    What was recalled of an award is promised no more, from then on: such an award is several promises.
+    """
+    freed: dict[int, list[tuple[int, int]]] = {}
+    for row in transaction.rows(_FREED, after=starts_at, before=ends_at):
+        freed.setdefault(row.allocation_id, []).append((row.closed_at, row.freed_gflops))
+    return [
+        part
+        for row in transaction.rows(_PROMISES, after=starts_at, before=ends_at)
+        for part in lowered(Promise(row.gflops, row.starts_at, row.ends_at), freed.get(row.id, ()))
+    ]
 
 
 def allocation_ids(transaction: Transaction, project_id: int) -> list[int]:

@@ -8,7 +8,7 @@ from quotas.domain.ledger import AccountKind
 from quotas.domain.projects import ProjectState
 from quotas.domain.runs import HoldState
 from quotas.store.database import Prepared, Row, Transaction
-from quotas.store.tables import accounts, allocations, awards, charges, holds, projects
+from quotas.store.tables import accounts, allocations, awards, charges, holds, projects, recalls
 
 _now: BindParameter[int] = bindparam("now")
 
@@ -42,10 +42,24 @@ _BALANCES = Prepared(
     .order_by(projects.c.code)
 )
 
+_freed = (
+    select(func.coalesce(func.sum(recalls.c.freed_gflops), 0))
+    .where(recalls.c.allocation_id == allocations.c.id)
+    .correlate(allocations)
+    .scalar_subquery()
+)
+_promised = awards.c.gflops + awards.c.extra_gflops - _freed
 _AWARDED = Prepared(
-    select(func.coalesce(func.sum(awards.c.gflops), 0).label("gflops"))
+    select(func.coalesce(func.sum(case((_promised > 0, _promised), else_=0)), 0).label("gflops"))
+    .select_from(awards)
     .join(projects, projects.c.id == awards.c.project_id)
-    .where(projects.c.state == _word(ProjectState.APPROVED.value), awards.c.starts_at <= _now, awards.c.ends_at > _now)
+    .join(allocations, allocations.c.award_id == awards.c.id)
+    .where(
+        projects.c.state == _word(ProjectState.APPROVED.value),
+        allocations.c.revoked_at.is_(None),
+        awards.c.starts_at <= _now,
+        awards.c.ends_at > _now,
+    )
 )
 _RUNNING = Prepared(
     select(
@@ -61,7 +75,7 @@ def balances(transaction: Transaction) -> list[Row]:
 
 
 def awarded_gflops(transaction: Transaction, now: int) -> int:
-    """Return the sum of the awards that run now."""
+    """Return what is promised by the awards that run now, together."""
     return int(transaction.rows(_AWARDED, now=now)[0].gflops)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quotas.domain.capacity import Overcommitment, Promise, Supply, overcommitted
+from quotas.domain.capacity import Overcommitment, Promise, Supply, lowered, overcommitted
 from quotas.domain.units import PPM
 
 POOL = ("main", "h100")
@@ -71,3 +71,25 @@ def test_it_says_what_looking_at_every_second_says(
         worst = max(worst, promised * PPM - powered * limit_ppm)
     found = overcommitted(new, others, supplies, limit_ppm)
     assert (0 if found is None else found.promised * PPM - found.powered * limit_ppm) == worst
+
+
+def test_what_is_freed_is_promised_no_more_from_then_on() -> None:
+    whole = Promise(100, 10, 30)
+    assert lowered(whole, []) == [whole]
+    assert lowered(whole, [(20, 40)]) == [Promise(100, 10, 20), Promise(60, 20, 30)]
+    assert lowered(whole, [(25, 10), (20, 40)]) == [Promise(100, 10, 20), Promise(60, 20, 25), Promise(50, 25, 30)]
+    assert lowered(whole, [(5, 40)]) == [Promise(60, 10, 30)]
+    assert lowered(whole, [(20, 150), (25, 10)]) == [Promise(100, 10, 20)]
+    assert lowered(whole, [(40, 50)]) == [whole]
+    room = [Supply(POOL, 0, 100)]
+    assert overcommitted(Promise(41, 10, 30), lowered(whole, [(10, 40)]), room, PPM) == Overcommitment(10, 101, 100)
+    assert overcommitted(Promise(40, 10, 30), lowered(whole, [(10, 40)]), room, PPM) is None
+
+
+@given(promise, st.lists(st.tuples(st.integers(0, 50), st.integers(1, 40)), max_size=5))
+def test_the_parts_of_a_lowered_promise_follow_each_other(whole: Promise, freed: list[tuple[int, int]]) -> None:
+    parts = lowered(whole, freed)
+    for second in range(60):
+        inside = whole.starts_at <= second < whole.ends_at
+        left = whole.gflops - sum(less for at, less in freed if at <= second) if inside else 0
+        assert sum(part.gflops for part in parts if part.starts_at <= second < part.ends_at) == max(left, 0)
