@@ -238,7 +238,7 @@ def _spoken_for(transaction: Transaction, row: Row, needed: int, until_at: int, 
     """Return the first instant from the end of the known hold on, before `until_at`, with less than `needed` free."""
     if row.pool_id is None:
         return None
-    coming = capacity.events(transaction, row.device_model, now, until_at).get(row.pool_id, ())
+    coming = capacity.events(transaction, row.device_model, now, until_at, extending=True).get(row.pool_id, ())
     return next((event.at for event in coming if event.at >= row.until_at and event.room < needed), None)
 
 

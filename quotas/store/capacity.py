@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, BindParameter, ScalarSelect, and_, bindparam, case, func, literal, or_, select, union
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    ScalarSelect,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    union,
+)
 
 from quotas.domain.admission import PoolEvent
 from quotas.domain.reservations import WindowState
-from quotas.domain.runs import HoldState
-from quotas.store.database import Prepared, Transaction
-from quotas.store.tables import capacity_phases, holds, pool_devices, reservation_windows
+from quotas.domain.runs import HoldState, RunKind
+from quotas.store.database import Prepared, Row, Transaction
+from quotas.store.tables import capacity_phases, holds, pool_devices, reservation_windows, runs
 
 _now: BindParameter[int] = bindparam("now", type_=BigInteger)
 _until: BindParameter[int] = bindparam("until", type_=BigInteger)
@@ -56,17 +69,34 @@ def healthy_at(instant: BindParameter[int]) -> ScalarSelect[int]:
     )
 
 
-_held_beyond = (
-    select(func.coalesce(func.sum(holds.c.device_count), 0))
-    .where(
-        holds.c.state == literal(HoldState.OPEN.value, literal_execute=True),
-        holds.c.device_model == pool_devices.c.device_model,
-        holds.c.pool_id == pool_devices.c.pool_id,
-        holds.c.until_at > _at,
+def _held(*conditions: ColumnElement[bool]) -> ScalarSelect[int]:
+    return (
+        select(func.coalesce(func.sum(holds.c.device_count), 0))
+        .join(runs, runs.c.id == holds.c.run_id)
+        .where(
+            holds.c.state == literal(HoldState.OPEN.value, literal_execute=True),
+            holds.c.device_model == pool_devices.c.device_model,
+            holds.c.pool_id == pool_devices.c.pool_id,
+            *conditions,
+        )
+        .correlate(pool_devices)
+        .scalar_subquery()
     )
-    .correlate(pool_devices)
-    .scalar_subquery()
+
+
+_ends_then = and_(holds.c.ends_by.is_not(None), holds.c.ends_by <= _at)
+_rolls_on = and_(
+    runs.c.kind == literal(RunKind.NOTEBOOK.value, literal_execute=True),
+    holds.c.window_id.is_(None),
+    runs.c.preempt_at.is_(None),
+    or_(holds.c.ends_by.is_(None), holds.c.ends_by > _at),
 )
+_reaches_beyond = holds.c.until_at > _at
+_held_by_others = _held(or_(_reaches_beyond, _rolls_on))
+"""What is held at `at` as far as is known: also by those whose holds will only then reach so far."""
+_held_beyond = _held(_reaches_beyond, or_(holds.c.ends_by.is_(None), holds.c.ends_by > _at))
+"""What reaches beyond `at` already, without those that are to end then and were given a hold before that was known:
+what they overstay is nobody else's to make up for."""
 _seats = (
     select(
         func.coalesce(
@@ -99,27 +129,47 @@ _seats = (
     .correlate(pool_devices)
     .scalar_subquery()
 )
-_AT = Prepared(
-    select(
-        pool_devices.c.in_use,
-        pool_devices.c.drained,
-        func.coalesce(healthy_at(_at), 0).label("healthy"),
-        _held_beyond.label("held_beyond"),
-        _seats.label("seats"),
-    ).where(pool_devices.c.device_model == _model, pool_devices.c.pool_id == bindparam("pool"))
+_facts = (
+    pool_devices.c.in_use,
+    pool_devices.c.drained,
+    func.coalesce(healthy_at(_at), 0).label("healthy"),
+    _seats.label("seats"),
 )
+_this_pool = (pool_devices.c.device_model == _model, pool_devices.c.pool_id == bindparam("pool"))
+_AT = Prepared(select(*_facts).where(*_this_pool))
+_AT_BESIDE_OTHERS = Prepared(select(*_facts, _held_by_others.label("held")).where(*_this_pool))
+_AT_AN_EXTENSION = Prepared(select(*_facts, _held_beyond.label("held")).where(*_this_pool))
 
 
-def events(transaction: Transaction, device_model: str, now: int, until: int) -> dict[int, tuple[PoolEvent, ...]]:
+def instants(transaction: Transaction, device_model: str, now: int, until: int) -> list[Row]:
+    """Return (pool_id, at) of what changes from `now` on, before `until`, in order of time. Usually there is nothing.
+
+    A change of a pool's phase, or the opening of a window; one that is overdue changes now.
+    """
+    return transaction.rows(_INSTANTS, model=device_model, now=now, until=until)
+
+
+def supply(transaction: Transaction, device_model: str, pool_id: int, at: int) -> int:
+    """Return how many devices are healthy at `at`, not drained as things stand, and not kept for seats; below zero when
+    fewer are healthy than are drained or kept."""
+    row = transaction.one(_AT, model=device_model, pool=pool_id, at=at)
+    return 0 if row is None else int(row.healthy - row.drained - row.seats)
+
+
+def events(
+    transaction: Transaction, device_model: str, now: int, until: int, *, extending: bool = False
+) -> dict[int, tuple[PoolEvent, ...]]:
     """Return by pool what changes from `now` on, before `until`, and how many devices are not spoken for then.
 
-    Holds count as far as they reach, and the seats of a window from its opening on. Usually there is nothing.
+    A new hold fits beside all that goes on: seats, full lengths, and notebooks that nobody has asked to end. One that
+    is `extending` goes on itself, and fits beside what has been extended so far.
     """
     found: dict[int, tuple[PoolEvent, ...]] = {}
-    for instant in transaction.rows(_INSTANTS, model=device_model, now=now, until=until):
-        row = transaction.one(_AT, model=device_model, pool=instant.pool_id, at=instant.at)
+    statement = _AT_AN_EXTENSION if extending else _AT_BESIDE_OTHERS
+    for instant in instants(transaction, device_model, now, until):
+        row = transaction.one(statement, model=device_model, pool=instant.pool_id, at=instant.at)
         if row is not None:
-            held = row.in_use if instant.at <= now else row.held_beyond
+            held = row.in_use if instant.at <= now else row.held
             room = int(row.healthy - row.drained - held - row.seats)
             found[instant.pool_id] = (*found.get(instant.pool_id, ()), PoolEvent(int(instant.at), room))
     return found

@@ -74,6 +74,10 @@ class Run:
     overrun: int = 0
     refunded: int = 0
 
+    def is_there(self, at: int, *, rolling: bool) -> bool:
+        """Whether it holds its device at `at`; `rolling`: also as it will be extended so far."""
+        return self.until_at > at or (rolling and self.asked.kind == "notebook" and self.ends_by is None)
+
 
 @dataclass
 class Model:
@@ -98,13 +102,16 @@ class Model:
         begun = [phase for phase in self.phases.get(model, []) if phase[0] <= now]
         return (max(begun)[1] if begun else 0) - self.drained.get(model, 0)
 
-    def spoken_for(self, model: str | None, after: int, since: int, before: int) -> int | None:
-        """Return the first change of capacity after `after`, from `since` on, that leaves no room for one more."""
+    def spoken_for(self, model: str | None, after: int, since: int, before: int, *, new: bool) -> int | None:
+        """Return the first change of capacity after `after`, from `since` on, that leaves no room for one more.
+
+        A new one fits beside all that go on, one that is extended beside what has been extended so far.
+        """
         if model is None:
             return None
         for at in sorted(at for at, _ in self.phases.get(model, []) if max(after + 1, since) <= at < before):
-            held = sum(run.until_at > at for run in self.open_runs() if run.model == model)
-            if held + 1 > self.healthy(model, at):
+            going = [run for run in self.open_runs() if run.model == model and run.is_there(at, rolling=new)]
+            if len(going) + 1 > self.healthy(model, at):
                 return at
         return None
 
@@ -128,7 +135,7 @@ class Model:
         wanted = HOLD + MARGIN if asked.seconds is None else asked.seconds + MARGIN
         least = MINIMUM if asked.seconds is None else wanted
         model = self.profiles[asked.profile]
-        ends_by = self.spoken_for(model, now, now, now + wanted)
+        ends_by = self.spoken_for(model, now, now, now + wanted, new=True)
         if ends_by is not None and ends_by < now + least:
             return "reserved_soon"
         seconds = min(wanted, project.available // gflops, project.ends_at - now)
@@ -214,7 +221,7 @@ class Model:
         limits = [wanted, project.ends_at, run.until_at + project.available // run.gflops]
         limits += [run.ends_by] if run.ends_by is not None else []
         limits += [run.until_at] if project.suspended else []
-        spoken_for = self.spoken_for(run.model, now, run.until_at, wanted)
+        spoken_for = self.spoken_for(run.model, now, run.until_at, wanted, new=False)
         limits += [spoken_for] if spoken_for is not None else []
         reach = max(min(limits), run.until_at)
         if reach > run.until_at:
