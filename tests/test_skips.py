@@ -1,4 +1,4 @@
-"""Where Docker is required, a test that needs it cannot be left out."""
+"""Where Docker or PostgreSQL is required, a test that needs it cannot be left out."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ def test_is_skipped():
 def test_runs():
     pass
 
+@pytest.mark.postgresql
+def test_has_no_server():
+    pytest.skip("no server")
+
 def test_skips_for_another_reason():
     pytest.skip("another reason")
 """
@@ -33,15 +37,17 @@ def test_skips_for_another_reason():
 @pytest.mark.parametrize(
     ("required", "summary"),
     [
-        ("", "1 passed, 3 skipped"),
-        ("network", "1 passed, 3 skipped"),
-        ("docker", "1 failed, 1 passed, 1 skipped, 1 error"),
-        ("network,docker", "1 failed, 1 passed, 1 skipped, 1 error"),
+        ("", "1 passed, 4 skipped"),
+        ("network", "1 passed, 4 skipped"),
+        ("docker", "1 failed, 1 passed, 2 skipped, 1 error"),
+        ("network,docker", "1 failed, 1 passed, 2 skipped, 1 error"),
+        ("postgresql", "1 failed, 1 passed, 3 skipped"),
+        ("docker postgresql", "2 failed, 1 passed, 1 skipped, 1 error"),
     ],
 )
-def test_a_skipped_docker_test_fails_where_docker_is_required(tmp_path: Path, required: str, summary: str) -> None:
+def test_a_skipped_test_fails_where_what_it_needs_is_required(tmp_path: Path, required: str, summary: str) -> None:
     (tmp_path / "test_program.py").write_text(PROGRAM)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = docker: needs Docker\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  docker: needs Docker\n  postgresql: needs a server\n")
     root = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider", str(tmp_path)],

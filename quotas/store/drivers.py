@@ -18,12 +18,12 @@ class DatabaseAway(Exception):  # noqa: N818 - it says where the database is
     lost: repeating the call tells."""
 
 
-class Overtaken(DatabaseAway):
-    """Another transaction wanted the same rows in another order; nothing was changed, and it may be tried at once."""
-
-
 class Conflict(Exception):  # noqa: N818 - named for what happened
     """A constraint of the schema refused the change; the transaction is to be rolled back."""
+
+
+class Overtaken(Conflict, DatabaseAway):
+    """Another transaction wanted the same rows in another order; nothing was changed, and it may be tried at once."""
 
 
 class Driver:

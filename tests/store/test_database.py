@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from psycopg import ProgrammingError
 from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.exc import ArgumentError
 
-from quotas.store import database as module
+from quotas.domain.units import LARGEST
+from quotas.store import drivers
 from quotas.store.database import Conflict, Database, DatabaseAway, Prepared, Transaction
 from quotas.store.tables import doors, images
 
 _COUNT = Prepared(select(func.count().label("number")).select_from(doors))
 _ADD = Prepared(insert(doors).values(name=bindparam("name"), instance="one", booted_at=bindparam("at")))
+
+_NAMED = Prepared(select(doors.c.name).where(doors.c.name == bindparam("name")))
+_SUM = Prepared(select(func.sum(doors.c.booted_at).label("total")))
 
 
 def number(database: Database) -> int:
@@ -103,58 +109,107 @@ def test_a_reader_sees_one_moment(database: Database) -> None:
     assert number(database) == 1
 
 
-def test_another_process_that_keeps_the_lock_is_waited_for_and_then_away(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "BUSY_SECONDS", 0.1)
-    impatient = Database(database.url)
-    with closing(sqlite3.connect(tmp_path / "mudeung.sqlite", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(DatabaseAway, match="locked"), impatient.write() as transaction:
+@pytest.mark.parametrize("dialect", ["sqlite"])
+class TestTheOneWriterOfAFile:
+    def test_another_process_that_keeps_the_lock_is_waited_for_and_then_away(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(drivers, "BUSY_SECONDS", 0.1)
+        impatient = Database(database.url)
+        path = database.url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(DatabaseAway, match="locked"), impatient.write() as transaction:
+                transaction.run(_ADD, name="hub", at=1)
+            other.execute("ROLLBACK")
+        with impatient.write() as transaction:
             transaction.run(_ADD, name="hub", at=1)
-        other.execute("ROLLBACK")
-    with impatient.write() as transaction:
-        transaction.run(_ADD, name="hub", at=1)
-    assert number(impatient) == 1
-    impatient.close()
+        assert number(impatient) == 1
+        impatient.close()
+
+    def test_another_thread_that_keeps_the_turn_is_waited_for_and_then_away(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(drivers, "BUSY_SECONDS", 0.1)
+        with held(database), pytest.raises(DatabaseAway, match="other writers"), database.write():
+            pass
+        with database.write() as transaction:
+            transaction.run(_ADD, name="batch", at=1)
+        assert number(database) == 2
+
+    def test_every_connection_is_durable(self, database: Database) -> None:
+        for bounds in (database.read, database.write):
+            with bounds() as transaction:
+                found = [
+                    transaction.cursor.execute(f"PRAGMA {name}").fetchone()[0]
+                    for name in ("journal_mode", "synchronous")
+                ]
+            assert found == ["wal", 2]
 
 
-def test_another_thread_that_keeps_the_turn_is_waited_for_and_then_away(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "BUSY_SECONDS", 0.1)
+@contextmanager
+def held(database: Database, *, shared: bool = False) -> Iterator[None]:
+    """In the block, another thread has an open transaction with a row of its own, which is committed at the end."""
     entered, finish = threading.Event(), threading.Event()
 
     def keep() -> None:
-        with database.write() as transaction:
-            transaction.run(_ADD, name="hub", at=1)
+        with database.write(shared=shared) as transaction:
+            transaction.run(_ADD, name="held", at=1)
             entered.set()
-            finish.wait(10)
+            finish.wait(30)
 
     thread = threading.Thread(target=keep)
     thread.start()
-    assert entered.wait(10)
-    with pytest.raises(DatabaseAway, match="other writers"), database.write():
-        pass
-    finish.set()
-    thread.join(10)
-    with database.write() as transaction:
-        transaction.run(_ADD, name="batch", at=1)
-    assert number(database) == 2
+    try:
+        assert entered.wait(10)
+        yield
+    finally:
+        finish.set()
+        thread.join(10)
 
 
 def test_what_is_no_database_is_away(tmp_path: Path) -> None:
-    lost = Database(f"sqlite:///{tmp_path / 'no' / 'folder' / 'here.sqlite'}")
-    for bounds in (lost.read, lost.write, lost.write):
-        with pytest.raises(DatabaseAway), bounds():
-            pass
-    lost.close()
+    for url in (
+        f"sqlite:///{tmp_path / 'no' / 'folder' / 'here.sqlite'}",
+        f"postgresql://nobody@/none?host={tmp_path}",
+    ):
+        lost = Database(url)
+        for bounds in (lost.read, lost.write, lost.write):
+            with pytest.raises(DatabaseAway), bounds():
+                pass
+        lost.close()
 
 
-def test_every_connection_is_durable(database: Database) -> None:
-    for bounds in (database.read, database.write):
-        with bounds() as transaction:
-            found = [
-                transaction.cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
-            ]
-        assert found == ["wal", 2]
+def test_another_kind_of_database_is_no_database_of_ours() -> None:
+    with pytest.raises(ArgumentError, match="expected sqlite or postgresql"):
+        Database("mysql://localhost/mudeung")
+
+
+def test_a_failure_that_was_passed_over_is_not_committed(database: Database) -> None:
+    """PostgreSQL would answer a COMMIT with a ROLLBACK, and say nothing."""
+
+    def pass_over(transaction: Transaction) -> None:
+        with suppress(Conflict):
+            transaction.run(_ADD, name="hub", at=2)
+
+    with pytest.raises(RuntimeError, match="failed"), database.write() as transaction:  # noqa: PT012 - as above
+        transaction.run(_ADD, name="hub", at=1)
+        pass_over(transaction)
+    assert number(database) == 0
+
+
+@pytest.mark.parametrize("text", ["\0", "hub\0", "h\0u\0b"])
+def test_a_text_with_nul_finds_nothing_and_breaks_nothing(database: Database, text: str) -> None:
+    with database.write() as transaction:
+        transaction.run(_ADD, name="hub", at=1)
+        assert transaction.one(_NAMED, name=text) is None
+        transaction.run(_ADD, name=text, at=1)
+    assert number(database) == 2
+
+
+def test_sums_are_whole_numbers(database: Database) -> None:
+    with database.write() as transaction:
+        for name in ("hub", "batch"):
+            transaction.run(_ADD, name=name, at=LARGEST // 2)
+        row = transaction.one(_SUM)
+    assert (row.total, type(row.total)) == (LARGEST // 2 * 2, int)
