@@ -26,6 +26,8 @@ from quotas.store.database import Conflict, Database, DatabaseAway, Row, Transac
 
 ATTEMPTS = 5
 """How often a decision is taken again when another one took its balance first; then the ledger counts as away."""
+BESIDE_OTHERS = 2
+"""How many of the attempts run beside others on PostgreSQL; the next is alone, and nobody can overtake it."""
 CLOCK_SECONDS = 300
 """How far a backend's clock may be ahead of ours."""
 
@@ -44,9 +46,9 @@ def reserve(database: Database, request: Request, now: int, policy: Policy) -> D
     The same `request.run_id` again returns the first answer. `Refused(LEDGER_AWAY)` means that nothing was held.
     A refusal leaves an audit event.
     """
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         try:
-            with database.write() as transaction:
+            with database.write(shared=attempt < BESIDE_OTHERS) as transaction:
                 return reserve_in(transaction, request, now, policy)
         except RACED:
             with database.read() as transaction:
@@ -153,13 +155,13 @@ def _stored_answer(row: Row) -> Decision:
 
 def started(database: Database, run_id: str, started_at: float) -> None:
     """The run is known to be running since `started_at` (seconds UTC, the backend's own). Repeating changes nothing."""
-    with database.write() as transaction:
+    with database.write(shared=True) as transaction:
         transaction.run(runs_store.MARK_STARTED, run=run_id, at=math.floor(started_at))
 
 
 def seen(database: Database, run_id: str, now: int) -> None:
     """The run was seen running at `now`: up to here it can be charged if its end stays unknown."""
-    with database.write() as transaction:
+    with database.write(shared=True) as transaction:
         transaction.run(runs_store.MARK_SEEN, run=run_id, at=now)
 
 
@@ -293,16 +295,16 @@ def settle(database: Database, run_id: str, ended: Ended, now: int) -> Charge | 
 
     Returns None for a run that was never admitted. Raises DatabaseAway when nothing could be written.
     """
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         try:
-            with database.write() as transaction:
+            with database.write(shared=attempt < BESIDE_OTHERS) as transaction:
                 row = runs_store.one(transaction, run_id)
                 if row is None:
                     return None
                 if row.hold_state != HoldState.OPEN.value:
                     return Charge(run_id, row.seconds or 0, row.charge or 0, row.overrun_amount or 0, settled_now=False)
                 return _settle(transaction, row, ended, now)
-        except Raced:
+        except RACED:
             continue
     raise DatabaseAway("the run could not be settled: its hold changed at every attempt")
 
