@@ -1,12 +1,9 @@
-"""Random walks over the real engine on a real SQLite file, beside the model in plain integers."""
+"""Random walks over the real engine on a real database, beside the model in plain integers."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -24,12 +21,13 @@ from quotas.domain.rates import Precision, Rate, RateCard, RateRule
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.domain.units import PPM
-from quotas.services import admission, check, pools, projects, rates, refunds
+from quotas.services import admission, awards, check, pools, projects, rates, refunds
 from quotas.services.admission import Ended
-from quotas.store.database import Database, DatabaseAway, Prepared
+from quotas.store.database import DatabaseAway, Prepared
 from quotas.store.tables import accounts, allocations, metadata
 from quotas.store.tables import projects as projects_table
 from tests import centre as small
+from tests.databases import Databases
 from tests.services.faults import failing_after
 from tests.services.model import Asked, Model, Project, Run
 
@@ -73,13 +71,11 @@ class Crash(Exception):  # noqa: N818 - it is what happens
 class Machine(RuleBasedStateMachine):
     """Each rule does one thing to the engine and the same to the model; after each, both must say the same."""
 
-    template: Path
+    databases: Databases
 
     @initialize(drawn=AWARDS)
     def open_the_centre(self, drawn: dict[str, int]) -> None:
-        self.folder = Path(tempfile.mkdtemp(dir=self.template.parent))
-        shutil.copyfile(self.template, self.folder / "centre.sqlite")
-        self.database = Database(f"sqlite:///{self.folder / 'centre.sqlite'}")
+        self.database = self.databases.with_centre()
         self.centre = small.Centre(self.database)
         self.now = self.centre.now
         self.model = Model(
@@ -94,8 +90,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "database"):
-            self.database.close()
-            shutil.rmtree(self.folder)
+            self.databases.drop(self.database)
 
     def _award(self, code: str, award: Award, members: dict[str, str]) -> None:
         budget, ceiling = award.budget_gflops_seconds(), award.ceiling_gflops()
@@ -156,6 +151,15 @@ class Machine(RuleBasedStateMachine):
             projects.end(self.database, project.code, actor="operator", now=self.now)
             project.ended = True
             self.model.expire(project)
+
+    @rule(pick=PICK)
+    def suspend_or_resume(self, pick: int) -> None:
+        project = self._project(pick)
+        if project.is_over(self.now) or project.starts_at > self.now or pick % 3:
+            return
+        change = awards.resume if project.suspended else awards.suspend
+        change(self.database, project.code, reason="drawn", actor="operator", now=self.now)
+        project.suspended = not project.suspended
 
     @rule(factor=st.sampled_from([1, 3]), without=st.sampled_from([None, "cpu-small"]))
     def publish_rates(self, factor: int, without: str | None) -> None:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.databases import Databases
 from tests.services.machine import Machine
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-WALKS, STEPS = (20_000, 50) if NIGHTLY else (150, 50)
+WALKS, STEPS = (20_000, 50) if NIGHTLY else (500, 50)
 PHASES = tuple(Phase) if NIGHTLY else (Phase.reuse, Phase.generate)
 """Making a failing walk shorter takes minutes: by night only."""
 
 
-@pytest.mark.timeout(0 if NIGHTLY else 300)
-def test_the_engine_does_what_the_model_does(centre_file: Path) -> None:
-    Machine.template = centre_file
+@pytest.mark.timeout(0 if NIGHTLY else 600)
+def test_the_engine_does_what_the_model_does(databases: Databases) -> None:
+    Machine.databases = databases
     walks = settings(
         max_examples=WALKS,
         stateful_step_count=STEPS,
