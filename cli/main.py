@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import explain, ledger, migrations, people, profiles, projects, runs, schedules, settings, status, up
+from cli import explain, ledger, migrations, people, profiles, projects, reports, runs, schedules, settings, status, up
 from cli.demo import command as demo
 from cli.session import LanguageOption, RootHomeOption
 
@@ -20,7 +20,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (up, demo, status, migrations, projects, people, profiles, explain, ledger, schedules, runs, settings):
+for part in (
+    up,
+    demo,
+    status,
+    migrations,
+    projects,
+    people,
+    profiles,
+    explain,
+    ledger,
+    reports,
+    schedules,
+    runs,
+    settings,
+):
     part.register(app)
 
 
