@@ -18,6 +18,7 @@ from quotas.domain.recalls import (
     freed_gflops,
 )
 from quotas.domain.units import InvalidValue, amount, show_budget, show_instant
+from quotas.services.authority import require_reviewer
 from quotas.services.people import unknown
 from quotas.services.recalls import must_be
 from quotas.store import audit, award_notices, keys, notices
@@ -101,28 +102,30 @@ def decide(  # noqa: PLR0913 - a decision has these parts
     decision: Decision,
     *,
     reason: str,
-    actor: str,
+    by: str,
     now: int,
     reduced_to: int | None = None,
 ) -> RecallState:
-    """The decision is made, with its reason, and the project's people know it; return the recall's state.
+    """The decision of `by` is made, with its reason, and the project's people know it; return the recall's state.
 
-    Raises InvalidValue for a decision that its state does not allow, a missing reason, and an amount (`reduced_to`,
-    GFLOPS·s) that is missing, not asked for, or not below what is to be recalled.
+    Raises InvalidValue for someone who is no operator or reviewer, or a member of the project; a decision that the
+    recall's state does not allow; a missing reason; and an amount (`reduced_to`, GFLOPS·s) that is missing, not asked
+    for, or not below what is to be recalled.
     """
     why = texts.text("reason", reason, LONGEST_TEXT, lines=True)
     with database.write() as transaction:
         row = must_be(transaction, recall)
+        require_reviewer(transaction, by, row.project)
         state = check_decision(recall, RecallState(row.state), decision)
         left = _reduced(row, decision, reduced_to)
-        values = {"decision": decision.value, "decided_at": now, "decided_by": actor[:80], "reason": why}
+        values = {"decision": decision.value, "decided_at": now, "decided_by": by[:80], "reason": why}
         if state is RecallState.WITHDRAWN:
             values["closed_at"] = now
         _change(transaction, row, state, values | {"amount": left})
         told = recall_texts.decided(Of(recall, row.project, left), decision, why)
         _tell_project(transaction, row, "recall decision", told, now)
         detail = {"recall": recall, "decision": decision.value, "amount": left, "reason": why}
-        audit.record(transaction, now, actor, "recall decided", row.project, detail)
+        audit.record(transaction, now, by, "recall decided", row.project, detail)
     return state
 
 
