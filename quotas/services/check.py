@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from quotas.domain import ledger
 from quotas.store import check as store
+from quotas.store import recalls as recalls_store
 from quotas.store.database import Database, Prepared, Row, Transaction
 
 
@@ -126,6 +127,12 @@ def replay_gives_the_balances(transaction: Transaction, _now: int) -> Iterator[t
         yield store.account_name(transaction, account), f"balance none, journal {by_journal}"
 
 
+def recalls_are_their_transfers(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """A recall that was executed has one transfer, of its amount, and nothing else is recalled."""
+    yield from _rows(transaction, recalls_store.EXECUTED_WITHOUT_TRANSFER)
+    yield from _rows(transaction, recalls_store.TRANSFER_WITHOUT_EXECUTED)
+
+
 INVARIANTS: tuple[Look, ...] = (
     sums_are_zero,
     no_balance_below_zero,
@@ -145,6 +152,7 @@ INVARIANTS: tuple[Look, ...] = (
     transfers_have_their_sides,
     keys_are_unique,
     replay_gives_the_balances,
+    recalls_are_their_transfers,
 )
 """Each is a function of its name, whose docstring says what must be so."""
 

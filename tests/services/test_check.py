@@ -64,6 +64,16 @@ WITHOUT_CONSTRAINTS = (
     "DROP TABLE transfers",
     "ALTER TABLE other RENAME TO transfers",
 )
+RECALL = (
+    "INSERT INTO recalls (allocation_id, month, state, proposed_amount, amount, proposed_at, proposed_by,"
+    " recalled_amount, id) VALUES"
+)
+ISSUANCE = "(SELECT id FROM accounts WHERE allocation_id IS NULL AND asset = 'compute' AND kind = 'issuance')"
+RECALLED_SEVEN = (
+    f"{TRANSFER} ('recall:1', 'recall', {AVAILABLE}, {ISSUANCE}, 1, 7, NULL, 0)",
+    f"UPDATE accounts SET balance = balance - 7 WHERE id = {AVAILABLE}",
+    f"UPDATE accounts SET balance = balance + 7 WHERE id = {ISSUANCE}",
+)
 
 CASES: list[tuple[set[str], tuple[str, ...]]] = [
     (
@@ -160,6 +170,23 @@ CASES: list[tuple[set[str], tuple[str, ...]]] = [
         {"replay_gives_the_balances", "transfers_have_their_sides", "sums_are_zero"},
         (f"DELETE FROM accounts WHERE id = {HELD}",),
     ),
+    (
+        {"recalls_are_their_transfers"},
+        (f"{RECALL} (1, '2027-03', 'executed', 7, 7, 0, 'x', 7, 1)",),
+    ),
+    ({"recalls_are_their_transfers"}, RECALLED_SEVEN),
+    (
+        {"recalls_are_their_transfers"},
+        (*RECALLED_SEVEN, f"{RECALL} (1, '2027-03', 'due', 7, 7, 0, 'x', NULL, 1)"),
+    ),
+    (
+        {"recalls_are_their_transfers"},
+        (*RECALLED_SEVEN, f"{RECALL} (1, '2027-03', 'executed', 9, 9, 0, 'x', 8, 1)"),
+    ),
+    (
+        {"recalls_are_their_transfers"},
+        (*RECALLED_SEVEN, f"{RECALL} (2, '2027-03', 'executed', 7, 7, 0, 'x', 7, 1)"),
+    ),
 ]
 
 
@@ -218,4 +245,10 @@ def test_a_phase_that_shrinks_under_running_devices_is_no_finding(
     used: Centre, change: Callable[[Centre], None]
 ) -> None:
     change(used)
+    assert check.findings(used.database, LATER) == []
+
+
+def test_a_recall_with_its_transfer_is_no_finding(used: Centre) -> None:
+    corrupt = (*RECALLED_SEVEN, f"{RECALL} (1, '2027-03', 'executed', 9, 9, 0, 'x', 7, 1)")
+    without_constraints(used.database, *corrupt)
     assert check.findings(used.database, LATER) == []
