@@ -27,19 +27,24 @@ reservations = Table(
     instant("decided_at", nullable=True),
     Column("decided_by", String(80)),
     Column("reason", Text),
+    Column("roster", String(10), nullable=False),
     CheckConstraint("seats > 0", name="seats_positive"),
     CheckConstraint("seconds > 0", name="seconds_positive"),
 )
-"""`starts_at` and `seconds` are of the first window; `rrule` (RFC 5545) repeats it in `zone`, None for once."""
+"""`starts_at` and `seconds` are of the first window; `rrule` (RFC 5545) repeats it in `zone`, None for once. `roster`
+says who is on it: the project's members as they are, or those who are listed."""
 
 reservation_roster = Table(
     "reservation_roster",
     metadata,
     Column("reservation_id", ForeignKey("reservations.id"), primary_key=True),
     Column("person_id", ForeignKey("persons.id"), primary_key=True),
+    instant("added_at"),
+    instant("removed_at", nullable=True),
     Index("ix_reservation_roster_person_id", "person_id"),
     sqlite_with_rowid=False,
 )
+"""Who was ever on a roster; `removed_at` is None for those who are on it."""
 
 reservation_windows = Table(
     "reservation_windows",

@@ -56,6 +56,7 @@ def _create_reservations() -> None:
         Column("decided_at", BigInteger),
         Column("decided_by", String(80)),
         Column("reason", Text),
+        Column("roster", String(10), nullable=False),
         CheckConstraint("seats > 0", name="seats_positive"),
         CheckConstraint("seconds > 0", name="seconds_positive"),
     )
@@ -63,6 +64,8 @@ def _create_reservations() -> None:
         "reservation_roster",
         Column("reservation_id", Integer, ForeignKey("reservations.id"), primary_key=True),
         Column("person_id", Integer, ForeignKey("persons.id"), primary_key=True),
+        Column("added_at", BigInteger, nullable=False),
+        Column("removed_at", BigInteger),
         Index("ix_reservation_roster_person_id", "person_id"),
         sqlite_with_rowid=False,
     )
