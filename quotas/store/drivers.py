@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Dialect, Engine, create_engine, event
 
 BUSY_SECONDS = 15
 """How long a writer of SQLite waits for another process's transaction before the database counts as away."""
@@ -37,7 +37,7 @@ class Driver:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.dialect = engine.dialect
+        self.dialect: Dialect = engine.dialect
         self.errors: type[Exception] = engine.dialect.loaded_dbapi.Error
         self._broken: type[Exception] = engine.dialect.loaded_dbapi.IntegrityError
 

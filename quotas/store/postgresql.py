@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
+import sqlalchemy
 from psycopg import errors
 from psycopg.types.numeric import Int8Dumper
 from sqlalchemy import URL, create_engine, event
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import make_url
 
 from quotas.store.drivers import POOL_WAIT_SECONDS, Driver
@@ -99,6 +101,9 @@ class PostgreSQL(Driver):
         )
         event.listen(engine, "do_connect", _connect)
         super().__init__(engine)
+        # That of our statements; the engine's own reads the server's catalogue.
+        self.dialect = PGDialect_psycopg(dbapi=psycopg)  # type: ignore[no-untyped-call]
+        self.dialect.colspecs = {**self.dialect.colspecs, sqlalchemy.Integer: _Whole}
 
     def renew(self, error: Exception) -> bool:
         if not self._is_dead(error):
@@ -119,6 +124,13 @@ class PostgreSQL(Driver):
             return None
         clean = {name: each.replace("\0", "␀") if isinstance(each, str) else each for name, each in given.items()}
         return clean if clean != given else None
+
+
+class _Whole(sqlalchemy.Integer):
+    """The type of what is bound beside an integer column: a number too large for it is in no row, and no error."""
+
+    __visit_name__ = "big_integer"
+    render_bind_cast = True
 
 
 def _connect(_dialect: object, _record: object, words: Any, options: dict[str, Any]) -> Connection:

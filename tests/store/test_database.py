@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from quotas.domain.units import LARGEST
 from quotas.store import drivers
 from quotas.store.database import Conflict, Database, DatabaseAway, Prepared, Transaction
-from quotas.store.tables import doors, images
+from quotas.store.tables import doors, images, notices
 
 _COUNT = Prepared(select(func.count().label("number")).select_from(doors))
 _ADD = Prepared(insert(doors).values(name=bindparam("name"), instance="one", booted_at=bindparam("at")))
@@ -213,3 +213,8 @@ def test_sums_are_whole_numbers(database: Database) -> None:
             transaction.run(_ADD, name=name, at=LARGEST // 2)
         row = transaction.one(_SUM)
     assert (row.total, type(row.total)) == (LARGEST // 2 * 2, int)
+
+
+def test_a_number_too_large_for_a_column_finds_nothing(database: Database) -> None:
+    with database.read() as transaction:
+        assert transaction.one(Prepared(select(notices).where(notices.c.id == bindparam("id"))), id=LARGEST) is None
