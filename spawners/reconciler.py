@@ -18,6 +18,7 @@ from types import FrameType
 
 from quotas.backends.port import BackendAway
 from quotas.home import VARIABLE, Home, from_environment
+from quotas.services import periodic
 from quotas.services.reconciliation import Reconciler
 from quotas.settings import SettingsError
 from quotas.store.database import DatabaseAway
@@ -44,10 +45,15 @@ def reconciler(home: Home) -> Reconciler:
     )
 
 
-def once(loop: Reconciler) -> bool:
-    """Every open run was looked at once; return False when the ledger did not answer, or something unforeseen came."""
+def once(loop: Reconciler, jobs: tuple[periodic.Job, ...]) -> bool:
+    """Every open run was looked at once, and of the jobs that are due a piece was done.
+
+    Return False when the ledger did not answer, or something unforeseen came.
+    """
     try:
-        done = loop.tick(int(time.time()))
+        now = int(time.time())
+        done = loop.tick(now)
+        periodic.run(loop.database, jobs, now)
     except DatabaseAway as away:
         log.warning("the ledger is away: %s", away)
         return False
@@ -63,13 +69,14 @@ def once(loop: Reconciler) -> bool:
 def rounds(home: Home) -> None:
     """Go round for ever; each round begins `reconcile_seconds` after the last has ended."""
     loop: Reconciler | None = None
+    jobs = periodic.jobs(home.settings.recalls())
     while True:
         try:
             loop = loop or reconciler(home)
         except BackendAway as away:
             log.warning("%s", away)
         else:
-            once(loop)
+            once(loop, jobs)
         time.sleep(home.settings.reconcile_seconds)
 
 
@@ -89,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if asked.once:
         try:
-            return 0 if once(reconciler(home)) else 1
+            return 0 if once(reconciler(home), periodic.jobs(home.settings.recalls())) else 1
         except BackendAway as away:
             log.warning("%s", away)
             return 1
