@@ -19,7 +19,7 @@ from quotas.domain.units import LARGEST
 from quotas.services import fair_use
 from quotas.services.endings import tell_of_end, tell_of_memory
 from quotas.store import admission as store
-from quotas.store import audit, capacity
+from quotas.store import audit, capacity, seats
 from quotas.store import ledger as ledger_store
 from quotas.store import runs as runs_store
 from quotas.store.database import Conflict, Database, DatabaseAway, Row, Transaction
@@ -119,7 +119,7 @@ def _take(transaction: Transaction, admitted: Admitted, beyond_limit: int, now: 
         now=now,
     )
     if taken == 1 and admitted.window_id is not None:
-        taken = transaction.run(store.TAKE_SEAT, window_id=admitted.window_id, now=now)
+        taken = transaction.run(seats.TAKE_SEAT, window_id=admitted.window_id, run=admitted.run_id, now=now)
     if taken == 1 and admitted.pool_id is not None:
         taken = transaction.run(
             store.TAKE_DEVICES if admitted.window_id is None else store.TAKE_RESERVED_DEVICES,
@@ -208,7 +208,7 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
         if not transaction.is_alone and _spoken_for(transaction, row, 0, until_at, now) is not None:
             raise Raced
     if until_at >= wanted:
-        if row.warned_at is not None:  # the balance came back; should it end again, that is told again
+        if row.warned_at is not None and row.ends_by is None:  # the balance came back; a new end is told again
             transaction.run(runs_store.UNMARK_WARNED, run=row.id)
         return Extension(Standing.EXTENDED, until_at)
     stop_at = until_at - policy.stop_margin
@@ -329,7 +329,7 @@ def _give_back(transaction: Transaction, row: Row, now: int) -> None:
     transaction.run(store.GIVE_RATE, allocation_id=row.allocation_id, gflops=within, beyond=beyond)
     kept = 0
     if row.window_id is not None and row.kind == RunKind.NOTEBOOK.value:
-        kept = row.device_count * transaction.run(store.GIVE_SEAT, window_id=row.window_id, now=now)
+        kept = row.device_count * transaction.run(seats.GIVE_SEAT, window_id=row.window_id, now=now)
     if row.pool_id is not None:
         transaction.run(store.GIVE_DEVICES, model=row.device_model, pool=row.pool_id, count=row.device_count, kept=kept)
 

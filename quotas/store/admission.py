@@ -22,11 +22,11 @@ from quotas.domain.policy import Policy
 from quotas.domain.priorities import RANK
 from quotas.domain.projects import ProjectState
 from quotas.domain.queue import EntryState
-from quotas.domain.reservations import WindowState
 from quotas.domain.runs import HoldState, RunKind, RunState
 from quotas.domain.units import LARGEST
 from quotas.store import capacity
 from quotas.store.database import Prepared, Row, Transaction
+from quotas.store.seats import free_seat
 from quotas.store.tables import (
     accounts,
     allocations,
@@ -41,7 +41,6 @@ from quotas.store.tables import (
     queue_entries,
     rate_cards,
     rates,
-    reservation_roster,
     reservation_windows,
     runs,
 )
@@ -83,29 +82,6 @@ open_notebook = and_(
 )
 """The person's server on the project that is not settled: one at the most."""
 
-_taken_seats = [_word(state.value) for state in (WindowState.OPEN, WindowState.RELEASED)]
-_window = reservation_windows.alias("window")
-_seat = (
-    select(func.min(_window.c.id))
-    .select_from(_window)
-    .join(
-        reservation_roster,
-        and_(
-            reservation_roster.c.reservation_id == _window.c.reservation_id,
-            reservation_roster.c.person_id == persons.c.id,
-        ),
-    )
-    .where(
-        _window.c.project_id == projects.c.id,
-        _window.c.profile_id == profiles.c.id,
-        _window.c.state.in_(_taken_seats),
-        _window.c.opens_at <= _now,
-        _window.c.ends_at > _now,
-        _window.c.kept > _word(0),
-    )
-    .correlate(projects, profiles, persons)
-    .scalar_subquery()
-)
 _rank = case(
     *((queue_entries.c.wish == _word(priority.value), _word(rank)) for priority, rank in RANK.items()),
     else_=_word(len(RANK)),
@@ -180,7 +156,7 @@ _SITUATION = Prepared(
     .outerjoin(runs, open_notebook)
     .outerjoin(pool_devices, pool_devices.c.device_model == profiles.c.device_model)
     .outerjoin(pools, pools.c.id == pool_devices.c.pool_id)
-    .outerjoin(reservation_windows, reservation_windows.c.id == _seat)
+    .outerjoin(reservation_windows, reservation_windows.c.id == free_seat)
 )
 
 _ROLES = {role.value: role for role in MembershipRole}
@@ -343,34 +319,11 @@ TAKE_DEVICES = Prepared(
     .values(in_use=pool_devices.c.in_use + _count)
 )
 
-TAKE_SEAT = Prepared(
-    update(reservation_windows)
-    .where(
-        reservation_windows.c.id == bindparam("window_id"),
-        reservation_windows.c.state.in_(_taken_seats),
-        reservation_windows.c.kept > _word(0),
-        reservation_windows.c.ends_at > _now,
-    )
-    .values(kept=reservation_windows.c.kept - 1, claimed=reservation_windows.c.claimed + 1)
-)
-
 TAKE_RESERVED_DEVICES = Prepared(
     update(pool_devices)
     .where(_this_model, _this_pool, pool_devices.c.in_use + _count <= _in_use_of_healthy)
     .values(in_use=pool_devices.c.in_use + _count, reserved=pool_devices.c.reserved - _count)
 )
-
-GIVE_SEAT = Prepared(
-    update(reservation_windows)
-    .where(
-        reservation_windows.c.id == bindparam("window_id"),
-        reservation_windows.c.state.in_(_taken_seats),
-        reservation_windows.c.ends_at > _now,
-        reservation_windows.c.kept < reservation_windows.c.seats,
-    )
-    .values(kept=reservation_windows.c.kept + 1)
-)
-"""To the end of the window a seat that was claimed stays the roster's."""
 
 GIVE_DEVICES = Prepared(
     update(pool_devices)

@@ -77,6 +77,12 @@ holds = Table(
     CheckConstraint("amount > 0", name="amount_positive"),
     CheckConstraint("gflops > 0", name="gflops_positive"),
     Index(
+        "ix_holds_window_id",
+        "window_id",
+        sqlite_where=text("window_id IS NOT NULL"),
+        postgresql_where=text("window_id IS NOT NULL"),
+    ),
+    Index(
         "ix_holds_open_devices",
         "device_model",
         "pool_id",

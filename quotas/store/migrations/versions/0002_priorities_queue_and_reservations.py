@@ -176,4 +176,5 @@ def _extend_tables() -> None:
         "ALTER TABLE holds ADD COLUMN window_id INTEGER"
         " CONSTRAINT fk_holds_window_id REFERENCES reservation_windows (id)"
     )
+    _partial("ix_holds_window_id", "holds", "window_id", where="window_id IS NOT NULL")
     _partial("ix_holds_open_devices", "holds", "device_model", "pool_id", "until_at", where="state = 'open'")
