@@ -2,12 +2,16 @@
 
 ``ask`` asks for one server for each of the people and prints each answer's code; ``loop`` reserves and settles
 until it is refused and prints each run as soon as it was answered. Both wait for a line on their input before they
-begin.
+begin. ``rounds`` asks for each of the people in a thread of its own, at once, for each line on its input, and prints
+an empty line after the answers.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 from quotas.domain.admission import Admitted, Request
 from quotas.domain.policy import Policy
@@ -37,15 +41,31 @@ def loop(database: Database, project: str, person: str, now: int) -> None:
         now += 1001
 
 
+def rounds(database: Database, project: str, people: Sequence[str], now: int) -> None:
+    barrier = Barrier(len(people))
+
+    def wait_and_ask(person: str) -> str:
+        barrier.wait(60)
+        return ask(database, project, person, now)
+
+    with ThreadPoolExecutor(len(people)) as threads:
+        for _ in sys.stdin:
+            print(*threads.map(wait_and_ask, people, timeout=60), "", sep="\n", flush=True)
+
+
 def main(url: str, what: str, project: str, now: str, *people: str) -> None:
     database = Database(url)
     with database.read():
         print("ready", flush=True)
-    sys.stdin.readline()
+    if what == "rounds":
+        rounds(database, project, people, int(now))
+    else:
+        sys.stdin.readline()
     if what == "loop":
         loop(database, project, people[0], int(now))
-    for person in people:
-        print(ask(database, project, person, int(now)), flush=True)
+    if what == "ask":
+        for person in people:
+            print(ask(database, project, person, int(now)), flush=True)
     database.close()
 
 
