@@ -92,6 +92,7 @@ def edit(database: Database, renewal: int, wish: Wish, *, reason: str, actor: st
     why = text("reason", reason, LONGEST_REASON, lines=True)
     with database.write() as transaction:
         row = _theirs(transaction, renewal, actor)
+        states.change(rules.ALLOWED_CHANGES, "renewal", str(renewal), RenewalState(row.state), RenewalState.DRAFT)
         _check(wish, _renewable(transaction, row.project, now), now)
         return _change(transaction, row, RenewalState.DRAFT, {**_wished(wish), "reason": why}, actor, now)
 
