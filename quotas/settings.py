@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from quotas.domain.policy import Policy
+from quotas.domain.queue import QueueLimits
 from quotas.domain.rates import Precision
 from quotas.domain.recalls import RecallPolicy
 from quotas.domain.units import DAY_SECONDS
@@ -62,7 +63,16 @@ class Settings(BaseModel):
     start_slots: Annotated[int, Field(ge=0, le=1000)] = Field(
         0, description="Servers that start at the same time; 0 is two more than the processor cores."
     )
-    max_batch_runs: Positive = Field(4, description="Batch runs that run at the same time on this machine.")
+    max_batch_runs: Positive = Field(
+        4,
+        description="Batch runs that run at the same time on this machine; those whose turn in the queue has come are"
+        " started beyond it, as their devices are held.",
+    )
+
+    queue_seconds: Positive = Field(3, description="Pause between two looks at the waiting queue.")
+    queue_limit_seconds: Positive = Field(86_400, description="How long an entry may wait in the queue.")
+    queue_entries_per_person: Positive = Field(5, description="Entries of one person that may wait at the same time.")
+    offer_seconds: Positive = Field(600, description="How long devices are kept for a person whose turn has come.")
 
     recall_automatic: bool = Field(
         True, description="Recalls of what awards do not use are proposed each month; false: only by an operator."
@@ -108,8 +118,16 @@ class Settings(BaseModel):
     def policy(self) -> Policy:
         """Return the lengths that the engine's decisions use."""
         return Policy(
-            self.hold_seconds, self.stop_margin_seconds, self.extend_below_seconds, self.minimum_session_seconds
+            hold=self.hold_seconds,
+            stop_margin=self.stop_margin_seconds,
+            extend_below=self.extend_below_seconds,
+            minimum=self.minimum_session_seconds,
+            offer=self.offer_seconds,
         )
+
+    def queue_limits(self) -> QueueLimits:
+        """Return how long, and in how many places, someone may wait."""
+        return QueueLimits(self.queue_limit_seconds, self.queue_entries_per_person)
 
     def recalls(self) -> RecallPolicy:
         """Return when an award counts as used too little, and what follows."""

@@ -35,6 +35,9 @@ class Code(StrEnum):
     POOL_FULL = "pool_full"
     RESERVED_SOON = "reserved_soon"
     QUEUE_AHEAD = "queue_ahead"
+    QUEUE_LIMIT = "queue_limit"
+    QUEUE_FULL = "queue_full"
+    NOTHING_TO_WAIT_FOR = "nothing_to_wait_for"
     BUDGET_SHORT = "budget_short"
     LEDGER_AWAY = "ledger_away"
     DEFAULT_SERVER_OFF = "default_server_off"
@@ -210,6 +213,27 @@ TABLE: dict[Code, Explanation] = {
         "{device}: 먼저 온 {waiting}건이 대기 중입니다.",
         "Wait in the queue, or choose another profile.",
         "대기열에서 기다리거나 다른 프로필을 선택하세요.",
+    ),
+    Code.QUEUE_LIMIT: Explanation(
+        409,
+        "{person} waits in {waiting} places of the queue already; {limit} are allowed.",
+        "{person}: 이미 {waiting}건이 대기 중입니다. 한 사람은 {limit}건까지 대기할 수 있습니다.",
+        "Cancel one that is not needed.",
+        "필요 없는 대기를 취소하세요.",
+    ),
+    Code.QUEUE_FULL: Explanation(
+        409,
+        "All {limit} places of the queue for {device} are taken.",
+        "{device} 대기열의 자리 {limit}개가 모두 찼습니다.",
+        "Try again later, or choose another profile.",
+        "나중에 다시 시도하거나 다른 프로필을 선택하세요.",
+    ),
+    Code.NOTHING_TO_WAIT_FOR: Explanation(
+        409,
+        "{profile} can be started on {project} now; there is nothing to wait for.",
+        "{project} 과제에서 {profile} 프로필을 지금 시작할 수 있어 기다릴 필요가 없습니다.",
+        "Start it on the start page.",
+        "시작 페이지에서 시작하세요.",
     ),
     Code.BUDGET_SHORT: Explanation(
         402,
