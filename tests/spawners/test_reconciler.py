@@ -29,9 +29,9 @@ def settled(platform: Platform, project: str) -> Any:
     return run if run.state is RunState.SETTLED else None
 
 
-def told(platform: Platform, person: str) -> list[str]:
+def told(platform: Platform, person: str, kind: str = "run ending") -> list[str]:
     with platform.database.read() as transaction:
-        return [notice.text_en for notice in notices.of_person(transaction, person, 0)]
+        return [each.text_en for each in notices.of_person(transaction, person, 0) if each.kind == kind]
 
 
 def test_a_hold_is_extended_while_its_server_runs(tmp_path: Path) -> None:
@@ -63,6 +63,7 @@ def test_a_spent_budget_warns_and_stops_before_the_hold_ends(tmp_path: Path, pro
         (notice,) = told(platform, "ada")
         assert notice.startswith(f"Your run on poor ({profile}) will be stopped at ")
         assert "the project's budget is spent" in notice
+        assert any(each.startswith("The award of poor ends within ") for each in told(platform, "ada", "award end"))
         platform.wait_stopped("ada", "poor")
         assert platform.backend.list_runs() == []
         assert check.findings(platform.database, int(time.time())) == []
