@@ -243,7 +243,7 @@ def monthly(database: Database, month: str, *, now: int, offset: int | None = No
             f"0부터 최신 거래 번호 {newest}까지여야 합니다 (입력: {offset})",
         )
     until = newest if offset is None else offset
-    with database.read() as transaction:
+    with database.read(by_index=True) as transaction:
         used, charged, refunded = store.month(transaction, wanted.starts_at, wanted.ends_at, until)
         open_runs = store.open_before(transaction, min(wanted.ends_at, now + 1))
     found: dict[tuple[str, str | None], MonthlyUse] = {}

@@ -185,9 +185,14 @@ class Database:
         begin = self._driver.begin_shared if shared else self._driver.begin_alone
         return _Bounds(self._driver, begin, self._driver.take, _give, is_alone=not shared)
 
-    def read(self) -> AbstractContextManager[Transaction]:
-        """Open a transaction that sees one moment and changes nothing."""
-        return _Bounds(self._driver, self._driver.begin_read, self._driver.take, _give, is_alone=False)
+    def read(self, *, by_index: bool = False) -> AbstractContextManager[Transaction]:
+        """Open a transaction that sees one moment and changes nothing.
+
+        With `by_index` no table is read from end to end where an index serves: a small part of a long one is wanted,
+        and the statistics, which round, may take it for a large one.
+        """
+        begin = self._driver.begin_read_by_index if by_index else self._driver.begin_read
+        return _Bounds(self._driver, begin, self._driver.take, _give, is_alone=False)
 
     def close(self) -> None:
         """Close all connections."""

@@ -32,6 +32,7 @@ class Driver:
     begin_alone: str
     begin_shared: str
     begin_read: str
+    begin_read_by_index: str
     away: tuple[type[Exception], ...]
     overtaken: tuple[type[Exception], ...] = ()
 
@@ -72,7 +73,7 @@ class SQLite(Driver):
     """SQLite has one writer, which is alone from its first statement, and readers beside it."""
 
     begin_alone = begin_shared = "BEGIN IMMEDIATE"
-    begin_read = "BEGIN"
+    begin_read = begin_read_by_index = "BEGIN"
     away = (sqlite3.OperationalError,)
 
     def __init__(self, url: str) -> None:

@@ -88,6 +88,8 @@ class PostgreSQL(Driver):
     begin_alone = f"{_BEGIN}; SELECT pg_advisory_xact_lock({_WRITERS})"
     begin_shared = f"{_BEGIN}; SELECT pg_advisory_xact_lock_shared({_WRITERS})"
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    # Helpers of a small read take longer to start than it takes.
+    begin_read_by_index = f"{begin_read}; SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0"
     away = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
     overtaken = (errors.SerializationFailure, errors.DeadlockDetected)
 
