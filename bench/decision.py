@@ -18,9 +18,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from bench.contents import NOW, contents, load
 from bench.measure import Ratio, Result, at_most, paired
 from quotas.domain.admission import Admitted, Request
 from quotas.domain.policy import Policy
@@ -35,91 +36,10 @@ PROJECTS = (100, 1_000, 10_000, 100_000)
 TARGET = 1.5
 TARGET_OF_GROWTH = 1.25
 
-STARTS_AT, NOW, ENDS_AT = 1_790_000_000, 1_795_000_000, 1_822_000_000
-AWARD_GFLOPS, RATE_GFLOPS = 1_000_000, 66_900
-GRANT = AWARD_GFLOPS * (ENDS_AT - STARTS_AT)
-DEVICES = 1_000_000
-"""Enough for every project: the bench measures admissions, not refusals."""
-
 UNTIL_THE_LOG_TURNS = 1_200
 """After so many transactions either write-ahead log has been copied once and is written over from its beginning. As
 long as it grows, each commit also waits for the file system's own journal; a server of some minutes is past that.
 """
-
-Rows = Iterable[tuple[object, ...]]
-
-
-def fill(connection: sqlite3.Connection, projects: int) -> None:
-    """The migrated database has `projects` approved projects, each with a PI, an award and its grant in the ledger."""
-    numbers, dates = range(1, projects + 1), (STARTS_AT, ENDS_AT)
-    tables: dict[str, Rows] = {
-        "organisations(id, code, name_ko, name_en, kind)": [(1, "lab", "연구소", "Lab", "university")],
-        "persons(id, username, display_name, organisation_id, language, added_at)": (
-            (n, f"person-{n}", f"Person {n}", 1, "ko", STARTS_AT) for n in numbers
-        ),
-        "projects(id, code, kind, title_ko, title_en, organisation_id, state, requested_gflops, requested_precision,"
-        " requested_starts_at, requested_ends_at, applied_at, applied_by)": (
-            (
-                n,
-                f"project-{n}",
-                "research",
-                "과제",
-                "Project",
-                1,
-                "approved",
-                AWARD_GFLOPS,
-                "fp32",
-                *dates,
-                STARTS_AT,
-                n,
-            )
-            for n in numbers
-        ),
-        "memberships(project_id, person_id, role, added_at)": ((n, n, "pi", STARTS_AT) for n in numbers),
-        "awards(id, project_id, gflops, precision, starts_at, ends_at, burst_ppm, utilisation_ppm, awarded_at,"
-        " awarded_by)": (
-            (n, n, AWARD_GFLOPS, "fp32", STARTS_AT, ENDS_AT, 10**6, 10**6, STARTS_AT, "reviewer") for n in numbers
-        ),
-        "allocations(id, project_id, award_id, asset, starts_at, ends_at, ceiling_gflops)": (
-            (n, n, n, "compute", STARTS_AT, ENDS_AT, AWARD_GFLOPS) for n in numbers
-        ),
-        "accounts(id, asset, kind, allocation_id, balance)": itertools.chain(
-            [(1, "compute", "issuance", None, -GRANT * projects), (2, "compute", "overrun", None, 0)],
-            (
-                (4 * n - 1 + place, "compute", kind, n, 0 if place else GRANT)
-                for n in numbers
-                for place, kind in enumerate(("available", "held", "spent", "expired"))
-            ),
-        ),
-        "transfers(key, kind, debit_account_id, credit_account_id, allocation_id, amount, at)": (
-            (f"allocation:{n}:grant", "grant", 1, 4 * n - 1, n, GRANT, STARTS_AT) for n in numbers
-        ),
-        "device_models(code, name, kind, memory_bytes, units, units_total)": [("h100", "H100", "gpu", 2**36, 1, 1)],
-        "images(code, reference, title_ko, title_en)": [("notebook", "notebook:latest", "노트북", "Notebook")],
-        "profiles(id, code, name_ko, name_en, image_code, device_model, device_count, cpu_millis, memory_bytes,"
-        " storage_bytes, backend_terms, position)": [
-            (1, "gpu", "GPU", "GPU", "notebook", "h100", 1, 8000, 2**36, 2**36, "{}", 1),
-            (2, "cpu", "CPU", "CPU", "notebook", None, 0, 2000, 2**33, 2**36, "{}", 2),
-        ],
-        "project_profiles(project_id, profile_id)": ((n, profile) for n in numbers for profile in (1, 2)),
-        "rate_cards(version, effective_from, reference_precision, published_at, published_by)": [
-            (1, STARTS_AT, "fp32", STARTS_AT, "operator")
-        ],
-        "rates(version, profile_id, gflops, rule, reason, approver)": [
-            (1, 1, RATE_GFLOPS, "fact", "peak", None),
-            (1, 2, 100, "assigned", "a share", "operator"),
-        ],
-        "pools(id, code, name_ko, name_en, simulated)": [(1, "main", "주 풀", "Main", 1)],
-        "capacity_phases(pool_id, device_model, from_at, installed, powered, healthy)": [
-            (1, "h100", STARTS_AT, DEVICES, DEVICES, DEVICES)
-        ],
-        "pool_devices(device_model, pool_id)": [("h100", 1)],
-    }
-    connection.execute("BEGIN")
-    for table, rows in tables.items():
-        marks = ", ".join("?" * (table.count(",") + 1))
-        connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608 - the words are above
-    connection.execute("COMMIT")
 
 
 class Centre:
@@ -129,8 +49,7 @@ class Centre:
         path = folder / f"centre-{projects}-{profile}.sqlite"
         self.database = Database(f"sqlite:///{path}")
         migrate(self.database)
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            fill(connection, projects)
+        load(self.database, contents(projects))
         self.profile = profile
         order = list(range(1, projects + 1))
         random.Random(projects).shuffle(order)  # noqa: S311 - a repeatable order, no secret
