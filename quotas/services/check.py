@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from quotas.domain import ledger
 from quotas.store import check as store
+from quotas.store import check_copayments as copayments_store
 from quotas.store import recalls as recalls_store
 from quotas.store.database import Database, Prepared, Row, Transaction
 
@@ -103,7 +104,7 @@ def amounts_are_positive(transaction: Transaction, _now: int) -> Iterator[tuple[
 
 
 def transfers_have_their_sides(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
-    """A transfer moves between the accounts of its kind, of its own allocation or the programme."""
+    """A transfer moves between the accounts of its kind and asset, of its own allocation or the programme."""
     return _rows(transaction, store.WRONG_SIDES)
 
 
@@ -133,6 +134,24 @@ def recalls_are_their_transfers(transaction: Transaction, _now: int) -> Iterator
     yield from _rows(transaction, recalls_store.TRANSFER_WITHOUT_EXECUTED)
 
 
+def statements_add_up(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """A month's statement of the co-payment is the sum of its lines and of what the one before it carried over."""
+    yield from _rows(transaction, copayments_store.STATEMENTS_DIFFER)
+    yield from _rows(transaction, copayments_store.CARRIED_DIFFERS)
+
+
+def statements_are_their_transfers(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """A statement's amount is what its transfers billed or credited, and all of a project's are owed or paid."""
+    yield from _rows(transaction, copayments_store.POSTED_DIFFERS)
+    yield from _rows(transaction, copayments_store.BILLED_DIFFERS)
+
+
+def lines_are_the_runs_paid_time(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """The lines of a run have its pinned price and its devices, and at most the seconds that were paid or refunded."""
+    yield from _rows(transaction, copayments_store.PRICE_DIFFERS)
+    yield from _rows(transaction, copayments_store.TIME_DIFFERS)
+
+
 INVARIANTS: tuple[Look, ...] = (
     sums_are_zero,
     no_balance_below_zero,
@@ -153,6 +172,9 @@ INVARIANTS: tuple[Look, ...] = (
     keys_are_unique,
     replay_gives_the_balances,
     recalls_are_their_transfers,
+    statements_add_up,
+    statements_are_their_transfers,
+    lines_are_the_runs_paid_time,
 )
 """Each is a function of its name, whose docstring says what must be so."""
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from quotas.domain.ledger import MAY_GO_NEGATIVE, SIDES, AccountKind, TransferKind
+from quotas.domain.ledger import ASSETS, MAY_GO_NEGATIVE, SIDES, AccountKind, TransferKind
 from quotas.domain.priorities import BEYOND_THE_CEILING, Priority
 from quotas.domain.runs import HoldState, RunKind, RunState
 from quotas.domain.units import LARGEST
@@ -312,12 +312,14 @@ _debit, _credit = accounts.alias("debit_account"), accounts.alias("credit_accoun
 
 
 def _other_side(alias: FromClause, place: int) -> ColumnElement[bool]:
-    """The account is not of the kind that the transfer's kind has on this side, or of another allocation."""
+    """The account is not of the kind that the transfer's kind has on this side, of another asset or allocation."""
     kinds = {kind.value: _word(SIDES[kind][place].value) for kind in TransferKind}
     expected = case(kinds, value=transfers.c.kind, else_=_word("none"))
+    assets = {kind.value: _word(ASSETS[kind]) for kind in TransferKind}
     return or_(
         alias.c.kind.is_(None),
         alias.c.kind != expected,
+        alias.c.asset != case(assets, value=transfers.c.kind, else_=_word("none")),
         and_(alias.c.allocation_id.is_not(None), alias.c.allocation_id != transfers.c.allocation_id),
     )
 

@@ -43,6 +43,8 @@ DAY = 86_400
 POLICY = Policy()
 FIRST_HOLD = POLICY.hold + POLICY.stop_margin
 GPU_GFLOPS, CPU_GFLOPS = 1_000, 10
+GPU_KRW = 30 * DAY + 1
+"""A GPU costs a little more than 1 KRW a second, so that a month's statement carries something."""
 
 
 @dataclass
@@ -141,6 +143,7 @@ class Centre:
             transaction.insert(rate_cards, {**values, "published_at": START, "published_by": "operator"})
             for profile, rate in gflops.items():
                 row = {"version": version, "profile_id": self.profiles[profile], "gflops": rate, "rule": "assigned"}
+                row["krw_per_device_month"] = GPU_KRW if profile.startswith("gpu") else None
                 transaction.insert(rates, {**row, "reason": "a test", "approver": "operator"})
         return version
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from quotas.domain.copayments import Month
 from quotas.domain.runs import RunKind
-from quotas.services import check, refunds
+from quotas.services import check, copayments, refunds
 from tests.databases import without_constraints
 from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, START, Centre
 
@@ -35,6 +36,16 @@ def used(centre: Centre) -> Centre:
     centre.admitted(LATER - 100, profile="gpu-2")
     centre.admitted(LATER - 90, profile="cpu", kind=RunKind.BATCH, seconds=600)
     return centre
+
+
+@pytest.fixture
+def billed(used: Centre) -> Centre:
+    """The same with two months' statements of the co-payment, one of them with a credit, and a payment."""
+    for month in (Month(2027, 1), Month(2027, 2)):
+        copayments.close(used.database, month, actor="operator", now=month.ends_at)
+        used.run(month.ends_at, 100, person="bob")
+    copayments.pay(used.database, "vision", 500, receipt="R-1", actor="operator", now=month.ends_at)
+    return used
 
 
 def found(centre: Centre) -> set[str]:
@@ -77,7 +88,7 @@ RECALLED_SEVEN = (
 
 CASES: list[tuple[set[str], tuple[str, ...]]] = [
     (
-        {"sums_are_zero"},
+        {"sums_are_zero", "transfers_have_their_sides"},
         (f"UPDATE accounts SET asset = 'storage' WHERE id = {SPENT}",),
     ),
     (
@@ -189,6 +200,44 @@ CASES: list[tuple[set[str], tuple[str, ...]]] = [
     ),
 ]
 
+STATEMENTS = "copayment_statements"
+FEBRUARY = "WHERE month = '2027-02'"
+KRW_CASES: list[tuple[set[str], tuple[str, ...]]] = [
+    (
+        {"sums_are_zero", "transfers_have_their_sides"},
+        ("UPDATE accounts SET asset = 'compute' WHERE kind = 'owed'",),
+    ),
+    (
+        {"transfers_have_their_sides"},
+        ("UPDATE transfers SET kind = 'grant' WHERE kind = 'pay'",),
+    ),
+    (
+        {"no_balance_below_zero", "sums_are_zero", "balance_is_its_transfers", "replay_gives_the_balances"}
+        | {"statements_are_their_transfers"},
+        ("UPDATE accounts SET balance = -1 WHERE kind = 'paid'",),
+    ),
+    ({"statements_add_up"}, ("DELETE FROM copayment_lines WHERE kind = 'credit'",)),
+    (
+        {"statements_add_up", "lines_are_the_runs_paid_time"},
+        ("UPDATE copayment_lines SET seconds = seconds + 1, numerator = numerator + 2592001 WHERE kind = 'use'",),
+    ),
+    ({"statements_add_up"}, (f"UPDATE {STATEMENTS} SET carried_out = carried_out + 1 {FEBRUARY}",)),
+    (
+        {"statements_add_up"},
+        (f"UPDATE {STATEMENTS} SET carried_in = carried_in - 1, carried_out = carried_out - 1 {FEBRUARY}",),
+    ),
+    ({"statements_add_up", "statements_are_their_transfers"}, (f"DELETE FROM {STATEMENTS} WHERE month = '2027-01'",)),
+    (
+        {"statements_are_their_transfers", "statements_add_up"},
+        (f"UPDATE {STATEMENTS} SET amount = amount - 1",),
+    ),
+    ({"statements_are_their_transfers"}, ("UPDATE transfers SET key = 'another' WHERE key LIKE 'krw:%02:bill'",)),
+    ({"lines_are_the_runs_paid_time"}, ("UPDATE rates SET krw_per_device_month = 5 WHERE profile_id = 1",)),
+    ({"lines_are_the_runs_paid_time"}, ("UPDATE rates SET krw_per_device_month = NULL WHERE profile_id = 1",)),
+    ({"lines_are_the_runs_paid_time"}, ("UPDATE copayment_lines SET devices = 2",)),
+    ({"lines_are_the_runs_paid_time"}, ("UPDATE copayment_lines SET seconds = 6 WHERE kind = 'credit'",)),
+]
+
 
 def test_nothing_is_found_where_all_is_well(used: Centre) -> None:
     assert check.findings(used.database, LATER) == []
@@ -198,6 +247,13 @@ def test_nothing_is_found_where_all_is_well(used: Centre) -> None:
 def test_what_is_broken_is_found_by_name(used: Centre, invariants: set[str], statements: tuple[str, ...]) -> None:
     without_constraints(used.database, *statements)
     assert found(used) == invariants
+
+
+@pytest.mark.parametrize(("invariants", "statements"), KRW_CASES)
+def test_a_broken_statement_is_found_by_name(billed: Centre, invariants: set[str], statements: tuple[str, ...]) -> None:
+    assert check.findings(billed.database, LATER) == []
+    without_constraints(billed.database, *statements)
+    assert found(billed) == invariants
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"])  # PostgreSQL's integers stay integers
@@ -214,7 +270,9 @@ def test_an_integer_that_became_a_fraction_is_found(used: Centre) -> None:
 
 
 def test_every_invariant_is_seen_broken() -> None:
-    assert {name for names, _ in CASES for name in names} == {function.__name__ for function in check.INVARIANTS}
+    assert {name for names, _ in [*CASES, *KRW_CASES] for name in names} == {
+        function.__name__ for function in check.INVARIANTS
+    }
 
 
 def test_every_invariant_says_what_must_be_so() -> None:
