@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from quotas.domain import ledger
 from quotas.domain.admission import Admitted, Decision, Request, borrow_limit, decide
@@ -46,23 +47,38 @@ def reserve(database: Database, request: Request, now: int, policy: Policy) -> D
     The same `request.run_id` again returns the first answer. `Refused(LEDGER_AWAY)` means that nothing was held.
     A refusal leaves an audit event.
     """
+    return answered(database, request.run_id, lambda transaction: reserve_in(transaction, request, now, policy))
+
+
+def answered(database: Database, run_id: str, decide_in: Callable[[Transaction], Decision]) -> Decision:
+    """Return what `decide_in` answers in a transaction of its own, asked again when overtaken, or was answered before.
+
+    `Refused(LEDGER_AWAY)` means that nothing of it is kept.
+    """
     for attempt in range(ATTEMPTS):
         try:
             with database.write(shared=attempt < BESIDE_OTHERS) as transaction:
-                return reserve_in(transaction, request, now, policy)
+                return decide_in(transaction)
         except RACED:
             with database.read() as transaction:
-                stored = runs_store.one(transaction, request.run_id)
+                stored = stored_answer(transaction, run_id)
             if stored is not None:
-                return _stored_answer(stored)
+                return stored
         except DatabaseAway:
             break
     return Refused(Code.LEDGER_AWAY)
 
 
-def reserve_in(transaction: Transaction, request: Request, now: int, policy: Policy) -> Decision:
-    """Decide and hold within the caller's transaction. Raises one of `RACED`: then it must be rolled back."""
+def reserve_in(
+    transaction: Transaction, request: Request, now: int, policy: Policy, closed: frozenset[int] = frozenset()
+) -> Decision:
+    """Decide and hold within the caller's transaction. Raises one of `RACED`: then it must be rolled back.
+
+    Of the pools in `closed` nothing is taken. One who waits is asked about again and again: no event says so.
+    """
     situation, keys = store.read_situation(transaction, request, now, policy)
+    if closed:
+        situation = replace(situation, pools=tuple(pool for pool in situation.pools if pool.id not in closed))
     if situation.open_run == request.run_id:
         raise Raced
     decision = decide(request, situation, now, policy)
@@ -70,8 +86,9 @@ def reserve_in(transaction: Transaction, request: Request, now: int, policy: Pol
         # A batch run that is asked for again meets its own hold in the balance and in the ceiling.
         if runs_store.one(transaction, request.run_id) is not None:
             raise Raced
-        detail = {"code": decision.code.value, "profile": request.profile[:80], "kind": request.kind.value}
-        audit.record(transaction, now, request.person, "start refused", request.project, detail)
+        if not request.in_turn:
+            detail = {"code": decision.code.value, "profile": request.profile[:80], "kind": request.kind.value}
+            audit.record(transaction, now, request.person, "start refused", request.project, detail)
         return decision
     run = request.run_id
     transaction.run(
@@ -132,7 +149,11 @@ def _take(transaction: Transaction, admitted: Admitted, beyond_limit: int, now: 
         raise Raced
 
 
-def _stored_answer(row: Row) -> Decision:
+def stored_answer(transaction: Transaction, run_id: str) -> Decision | None:
+    """Return what was answered to the request of this id; None where it was refused, or not asked yet."""
+    row = runs_store.one(transaction, run_id)
+    if row is None:
+        return None
     if row.hold_state != HoldState.OPEN.value:
         return Refused(Code.RUN_ENDED, {"run": row.id})
     return Admitted(
@@ -298,15 +319,20 @@ def settle(database: Database, run_id: str, ended: Ended, now: int) -> Charge | 
     for attempt in range(ATTEMPTS):
         try:
             with database.write(shared=attempt < BESIDE_OTHERS) as transaction:
-                row = runs_store.one(transaction, run_id)
-                if row is None:
-                    return None
-                if row.hold_state != HoldState.OPEN.value:
-                    return Charge(run_id, row.seconds or 0, row.charge or 0, row.overrun_amount or 0, settled_now=False)
-                return _settle(transaction, row, ended, now)
+                return settle_in(transaction, run_id, ended, now)
         except RACED:
             continue
     raise DatabaseAway("the run could not be settled: its hold changed at every attempt")
+
+
+def settle_in(transaction: Transaction, run_id: str, ended: Ended, now: int) -> Charge | None:
+    """Settle within the caller's transaction. Raises one of `RACED`: then it must be rolled back."""
+    row = runs_store.one(transaction, run_id)
+    if row is None:
+        return None
+    if row.hold_state != HoldState.OPEN.value:
+        return Charge(run_id, row.seconds or 0, row.charge or 0, row.overrun_amount or 0, settled_now=False)
+    return _settle(transaction, row, ended, now)
 
 
 def _ran(row: Row, ended: Ended, now: int) -> tuple[float | None, float | None, Outcome]:

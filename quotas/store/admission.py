@@ -95,12 +95,20 @@ _waiting_before = (
         queue_entries.c.ended_at.is_(None),
         queue_entries.c.blocked_by.is_(None),
         queue_entries.c.run_id != bindparam("run"),
+        or_(
+            queue_entries.c.kind != _word(RunKind.NOTEBOOK.value),
+            queue_entries.c.person_id != persons.c.id,
+            queue_entries.c.project_id != projects.c.id,
+        ),
         _rank <= bindparam("rank", type_=BigInteger),
     )
-    .correlate(profiles)
+    .correlate(profiles, persons, projects)
     .scalar_subquery()
 )
-"""Those in the queue who could start if there were devices, and are not of a weaker class."""
+"""Those in the queue who could start if there were devices, and are not of a weaker class.
+
+A person who starts a server on a project does not come after their own wish for one there.
+"""
 
 _SITUATION = Prepared(
     select(
