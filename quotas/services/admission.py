@@ -44,8 +44,7 @@ RACED = (Conflict, Raced, ledger_store.BalanceShort)
 def reserve(database: Database, request: Request, now: int, policy: Policy) -> Decision:
     """The request is decided; when admitted, its run and hold are committed and the amount is held.
 
-    The same `request.run_id` again returns the first answer. `Refused(LEDGER_AWAY)` means that nothing was held.
-    A refusal leaves an audit event.
+    The same `request.run_id` again returns the first answer. With `LEDGER_AWAY`, nothing was held; others are audited.
     """
     return answered(database, request.run_id, lambda transaction: reserve_in(transaction, request, now, policy))
 
