@@ -41,22 +41,31 @@ WISHES = (Priority.GUARANTEED, Priority.BORROWED, Priority.OPPORTUNISTIC)
 
 @dataclass(frozen=True)
 class Holder:
-    """A run that holds devices. `fair_share` is its project's; `started_at` when it was held (seconds UTC)."""
+    """A run that holds devices. `fair_share` is its project's; `started_at` when it was held (seconds UTC).
+
+    `asked`: it has been told to give way already.
+    """
 
     run_id: str
     priority: Priority
     fair_share: float
     started_at: int
     device_count: int
+    asked: bool = False
 
 
-def gives_way_before(holder: Holder) -> tuple[int, float, int, str]:
+Turn = tuple[int, bool, float, int, str]
+"""A turn in the order of giving way: who has the smallest goes first."""
+
+
+def gives_way_before(holder: Holder) -> Turn:
     """Return the sort key of who gives way first.
 
-    The weakest class; in it the project that has used most of its share; of that the run that began last, as it has
-    least to lose; then by id, so that two that are alike are always taken in the same order.
+    The weakest class; in it who has been told so already, as nobody is told to and fro while the shares move; then the
+    project that has used most of its share; of that the run that began last, as it has least to lose; then by id, so
+    that two that are alike are always taken in the same order.
     """
-    return (-RANK[holder.priority], holder.fair_share, -holder.started_at, holder.run_id)
+    return (-RANK[holder.priority], not holder.asked, holder.fair_share, -holder.started_at, holder.run_id)
 
 
 def who_gives_way(needed: int, holders: Iterable[Holder]) -> tuple[Holder, ...] | None:
@@ -79,21 +88,30 @@ def who_gives_way(needed: int, holders: Iterable[Holder]) -> tuple[Holder, ...] 
 
 @dataclass(frozen=True)
 class Place:
-    """A pool in which `needed` devices more are wanted than come free by themselves; `holders` may be asked to go."""
+    """A pool in which `needed` devices more are wanted than come free by themselves; `holders` may be asked to go.
+
+    `begun`: somebody there has been asked to go for the same one already.
+    """
 
     pool_id: int
     needed: int
     holders: tuple[Holder, ...]
+    begun: bool = False
 
 
-def where_fewest_give_way(places: Iterable[Place]) -> tuple[Holder, ...] | None:
-    """Return who must stop in the one pool where that is fewest; nobody where one has room; None where none can have.
+def where_fewest_give_way(places: Iterable[Place]) -> tuple[int, tuple[Holder, ...]] | None:
+    """Return (the pool, who must stop there); None where in no pool enough can be asked to.
 
-    Of pools with as many it is the one whose runs give way first by the order above.
+    It is the pool in which that has begun, else the one where fewest must; of those with as many it is the one whose
+    runs give way first by the order above.
     """
-    found: list[tuple[int, list[tuple[int, float, int, str]], int, tuple[Holder, ...]]] = []
+    found: list[tuple[tuple[bool, int, list[Turn], int], tuple[Holder, ...]]] = []
     for place in places:
         chosen = who_gives_way(place.needed, place.holders)
         if chosen is not None:
-            found.append((len(chosen), sorted(map(gives_way_before, chosen)), place.pool_id, chosen))
-    return min(found, key=lambda each: each[:3])[3] if found else None
+            turns = sorted(map(gives_way_before, chosen))
+            found.append(((not place.begun, len(chosen), turns, place.pool_id), chosen))
+    if not found:
+        return None
+    key, chosen = min(found, key=lambda each: each[0])
+    return key[-1], chosen

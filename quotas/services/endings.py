@@ -13,19 +13,25 @@ from quotas.store.database import Row, Transaction
 
 
 def tell_of_end(transaction: Transaction, row: Row, ending: Extension, now: int) -> Extension:
-    """The person has been told once that the run will be stopped, and why; return whether that was now."""
-    if transaction.run(runs_store.MARK_WARNED, run=row.id, at=now) == 0:
+    """The person has been told once that the run will be stopped, and why; return whether that was now.
+
+    Who was told that devices will be missing is told of another reason too, as it ends the run sooner.
+    """
+    first = transaction.run(runs_store.MARK_WARNED, run=row.id, at=now) == 1
+    if not first and (row.ends_by is None or ending.limit is Limit.CAPACITY):
         return ending
     why_en, why_ko = WHY[ending.limit or Limit.WINDOW]
     stop = show_instant(max(ending.stop_at or now, now))
     notice = notices.Notice(
         person_id=row.person_id,
         kind="run ending",
-        about=row.id,
+        about=row.id if first else f"{row.id}:{ending.limit}",
         text_en=f"Your run on {row.project} ({row.profile}) will be stopped at {stop}: {why_en}. Save your work.",
         text_ko=f"{row.project} 과제의 실행({row.profile})이 {stop}에 중지됩니다: {why_ko}. 작업을 저장하세요.",
     )
     if not notices.tell(transaction, notice, now):
+        if not first:
+            return ending
         notices.tell(transaction, replace(notice, about=f"{row.id}:{row.extensions}"), now)
     audit.record(transaction, now, "platform", "run ending", row.id, {"limit": str(ending.limit), "stop": stop})
     return replace(ending, warned_now=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from quotas.domain.policy import Policy
 from quotas.domain.priorities import PREEMPTIBLE, Place, Priority, where_fewest_give_way
@@ -11,7 +12,7 @@ from quotas.domain.units import show_duration, show_instant
 from quotas.services.admission import Raced
 from quotas.store import audit, capacity, notices
 from quotas.store import preemption as store
-from quotas.store.database import Row, Transaction
+from quotas.store.database import Database, Row, Transaction
 
 
 def make_room(
@@ -19,55 +20,101 @@ def make_room(
 ) -> bool:
     """In one pool enough devices are free, or come free within the notice; False where nobody can be asked for them.
 
-    Those who hold borrowed devices, or took idle ones, are told that they are stopped at the end of the notice. What
-    comes free by itself until then is not asked for, nor is what others who wait have been promised. It may be
-    asked for again and again for the same `for_run`: nobody is asked in vain. Raises one of
-    :data:`quotas.services.admission.RACED`: then the transaction must be rolled back.
+    `for_run` waits in the queue, within its project's ceiling. Those who hold borrowed devices, or took idle ones, are
+    told that they are stopped at the end of the notice. What comes free by itself until then is not asked for, nor is
+    what others who wait have been promised. It may be asked for again and again: nobody is asked in vain. Raises one
+    of :data:`quotas.services.admission.RACED`: then the transaction must be rolled back.
     """
-    holds = store.open_holds(transaction, device_model)
-    by_id = {row.id: row for row in holds}
-    leaving = [row for row in holds if _leaves_within_notice(row, now, policy)]
-    asked = store.waiting(transaction, device_model)
-    events = capacity.events(
-        transaction, device_model, now, now + policy.preempt_notice + policy.minimum + policy.stop_margin
-    )
+    waiting = store.waiting(transaction, device_model)
+    asking = _Asking({**waiting, for_run: device_count}, for_run, now, policy)
+    rows = store.open_holds(transaction, device_model)
+    until = now + policy.preempt_notice + policy.stop_margin + policy.minimum
+    instants = capacity.instants(transaction, device_model, now, until)
     places = []
     for pool in store.pools_of(transaction, device_model, now):
-        in_pool = [row for row in leaving if row.pool_id == pool.pool_id]
-        free = pool.healthy - pool.drained - pool.in_use - pool.reserved
-        free = min([free, *(event.room for event in events.get(pool.pool_id, ()))])
-        promised = {row.preempted_for for row in in_pool if row.preempted_for is not None} - {for_run}
-        free += sum(row.device_count for row in in_pool) - sum(asked.get(run_id, 0) for run_id in promised)
-        gone = {row.id for row in in_pool}
-        stays = [row for row in holds if row.pool_id == pool.pool_id and row.id not in gone]
-        holders = tuple(store.holder(row, now) for row in stays if _may_be_asked(row, now, policy))
-        places.append(Place(pool.pool_id, device_count - free, holders))
-    chosen = where_fewest_give_way(places)
-    if chosen is None:
+        times = {now, *(max(each.at, now) for each in instants if each.pool_id == pool.pool_id)}
+        supplies = {at: capacity.supply(transaction, device_model, pool.pool_id, at).devices for at in times}
+        places.append(_place(pool.pool_id, [row for row in rows if row.pool_id == pool.pool_id], supplies, asking))
+    found = where_fewest_give_way(places)
+    if found is None:
         return False
-    for each in chosen:
-        _preempt(transaction, by_id[each.run_id], for_run, now, policy)
+    pool_id, chosen = found
+    ids = {each.run_id for each in chosen}
+    for row in rows:
+        if row.id in ids:
+            _preempt(transaction, row, asking)
+        elif row.preempted_for == for_run and row.pool_id != pool_id:
+            _spare(transaction, row, now)
     return True
 
 
-def _leaves_within_notice(row: Row, now: int, policy: Policy) -> bool:
+@dataclass(frozen=True)
+class _Asking:
+    """For whom room is made, when, and how many devices each of those wants who wait for the model."""
+
+    wanted: dict[str, int]
+    for_run: str
+    now: int
+    policy: Policy
+
+
+def _place(pool_id: int, rows: Sequence[Row], supplies: dict[int, int], asking: _Asking) -> Place:
+    """Return how many devices more are wanted in the pool, and who may be asked for them.
+
+    Wanted are those for `for_run`, and those for whom others have been asked to go already. `supplies`: instant → the
+    devices that runs may hold then.
+    """
+    now = asking.now
+    leaving = {row.id for row in rows if _leaves_within_notice(row, asking)}
+    promised = {row.preempted_for for row in rows if row.preempted_for in asking.wanted}
+    wanted = sum(asking.wanted[run_id] for run_id in promised | {asking.for_run})
+    staying = [row for row in rows if row.id not in leaving]
+    needed = 0
+    for at, devices in supplies.items():
+        there = sum(row.device_count for row in staying if at <= now or _is_there(row, at))
+        needed = max(needed, wanted + there - devices)
+    may_be_asked = [row for row in staying if _may_be_asked(row, asking)] if needed else []
+    holders = tuple(store.holder(row, now, asked=row.preempt_at is not None) for row in may_be_asked)
+    return Place(pool_id, needed, holders, begun=asking.for_run in promised)
+
+
+def _rolls(row: Row) -> bool:
+    return bool(row.kind == RunKind.NOTEBOOK.value and row.window_id is None)
+
+
+def _is_there(row: Row, at: int) -> bool:
+    """Whether the run will hold its devices at `at`: its hold reaches so far, or will."""
+    return bool(row.until_at > at or (_rolls(row) and (row.ends_by is None or row.ends_by > at)))
+
+
+def _leaves_within_notice(row: Row, asking: _Asking) -> bool:
     """Whether the run is known to end before anyone who is told now would have to."""
     if row.preempt_at is not None:
-        return True
-    if row.until_at - policy.stop_margin > now + policy.preempt_notice:
+        return row.preempted_for in asking.wanted  # for one that does not wait any more nobody need go
+    if row.until_at - asking.policy.stop_margin > asking.now + asking.policy.preempt_notice:
         return False
-    return bool(row.kind != RunKind.NOTEBOOK.value or row.window_id is not None or row.warned_at is not None)
+    return not _rolls(row) or row.warned_at is not None
 
 
-def _may_be_asked(row: Row, now: int, policy: Policy) -> bool:
+def _may_be_asked(row: Row, asking: _Asking) -> bool:
+    """Whether it runs on devices that are not its own, has had its time, and is paid for to the end of the notice."""
     if row.state != RunState.RUNNING.value or Priority(row.priority) not in PREEMPTIBLE:
+        return False
+    if row.preempt_at is not None:
+        return True
+    now, policy = asking.now, asking.policy
+    if row.until_at - policy.stop_margin < now + policy.preempt_notice:
         return False
     return bool(row.priority == Priority.OPPORTUNISTIC.value or now - row.opened_at >= policy.borrow_minimum)
 
 
-def _preempt(transaction: Transaction, row: Row, for_run: str, now: int, policy: Policy) -> None:
-    # A hold that ends sooner is not made longer for it.
-    at = max(min(now + policy.preempt_notice, row.until_at - policy.stop_margin), now)
+def _preempt(transaction: Transaction, row: Row, asking: _Asking) -> None:
+    for_run, now = asking.for_run, asking.now
+    if row.preempt_at is not None:  # it was told so already, for one that does not wait any more
+        if not store.hand_over(transaction, row.id, row.preempted_for, for_run):
+            raise Raced
+        return
+    at = now + asking.policy.preempt_notice
     if not store.mark(transaction, row.id, at, for_run):
         raise Raced
     notices.tell(transaction, _told(row, at, now), now)
@@ -94,10 +141,8 @@ def _told(row: Row, at: int, now: int) -> notices.Notice:
             " 장치가 모두 사용 중이면 대기열에 등록하세요."
         )
     else:
-        next_en = (
-            "What its notebook has come to is kept. Unless its schedule says otherwise, it waits in the queue anew."
-        )
-        next_ko = "그때까지의 노트북 출력은 보관됩니다. 일정에서 달리 정하지 않았다면 대기열에서 다시 기다립니다."
+        next_en = "What its notebook has come to by then is kept."
+        next_ko = "그때까지의 노트북 출력은 보관됩니다."
     return notices.Notice(
         person_id=row.person_id,
         kind="run preempted",
@@ -111,27 +156,34 @@ def _told(row: Row, at: int, now: int) -> notices.Notice:
 
 def spare(transaction: Transaction, for_run: str, now: int) -> int:
     """Nobody is stopped for `for_run`, which waits no more; who was to be is told. Return how many."""
-    return _spare(transaction, store.preempted_for(transaction, for_run), now)
+    return sum(_spare(transaction, row, now) for row in store.preempted_for(transaction, for_run))
 
 
-def _spare(transaction: Transaction, rows: Iterable[Row], now: int) -> int:
-    spared = 0
-    for row in rows:
-        if not store.unmark(transaction, row.id, row.preempted_for):
-            continue
-        spared += 1
-        notices.tell(
-            transaction,
-            notices.Notice(
-                person_id=row.person_id,
-                kind="run spared",
-                about=f"{row.id}:{row.preempt_at}",
-                text_en=f"Your run on {row.project} ({row.profile}) goes on: its devices are not wanted back any more,"
-                f" and it will not be stopped at {show_instant(row.preempt_at)}.",
-                text_ko=f"{row.project} 과제의 실행({row.profile})을 계속합니다: 장치를 반납하지 않아도 되며"
-                f" {show_instant(row.preempt_at)}에 중지되지 않습니다.",
-            ),
-            now,
-        )
-        audit.record(transaction, now, "platform", "spared", row.id, {"for": row.preempted_for})
-    return spared
+def spare_in_vain(database: Database, now: int) -> int:
+    """Nobody is stopped for one that does not wait for devices any more; return how many were spared."""
+    with database.read() as transaction:
+        if not store.preempted_in_vain(transaction):
+            return 0
+    with database.write() as transaction:
+        return sum(_spare(transaction, row, now) for row in store.preempted_in_vain(transaction))
+
+
+def _spare(transaction: Transaction, row: Row, now: int) -> bool:
+    if not store.unmark(transaction, row.id, row.preempted_for):
+        return False
+    at = show_instant(row.preempt_at)
+    notices.tell(
+        transaction,
+        notices.Notice(
+            person_id=row.person_id,
+            kind="run spared",
+            about=f"{row.id}:{row.preempt_at}",
+            text_en=f"Your run on {row.project} ({row.profile}) goes on: its devices are not wanted back any more,"
+            f" and it will not be stopped at {at}.",
+            text_ko=f"{row.project} 과제의 실행({row.profile})을 계속합니다: 장치를 반납하지 않아도 되며 {at}에"
+            " 중지되지 않습니다.",
+        ),
+        now,
+    )
+    audit.record(transaction, now, "platform", "spared", row.id, {"for": row.preempted_for})
+    return True

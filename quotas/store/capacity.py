@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sqlalchemy import (
     BigInteger,
     BindParameter,
@@ -149,11 +151,23 @@ def instants(transaction: Transaction, device_model: str, now: int, until: int) 
     return transaction.rows(_INSTANTS, model=device_model, now=now, until=until)
 
 
-def supply(transaction: Transaction, device_model: str, pool_id: int, at: int) -> int:
-    """Return how many devices are healthy at `at`, not drained as things stand, and not kept for seats; below zero when
-    fewer are healthy than are drained or kept."""
+class Supply(NamedTuple):
+    """The devices of one model in one pool at one moment; `drained` as things stand now, `seats` kept by then."""
+
+    healthy: int
+    drained: int
+    seats: int
+
+    @property
+    def devices(self) -> int:
+        """How many runs may hold; below zero when fewer are healthy than are drained or kept."""
+        return self.healthy - self.drained - self.seats
+
+
+def supply(transaction: Transaction, device_model: str, pool_id: int, at: int) -> Supply:
+    """Return what there is at `at`; nothing of a model that the pool has not."""
     row = transaction.one(_AT, model=device_model, pool=pool_id, at=at)
-    return 0 if row is None else int(row.healthy - row.drained - row.seats)
+    return Supply(0, 0, 0) if row is None else Supply(int(row.healthy), int(row.drained), int(row.seats))
 
 
 def events(

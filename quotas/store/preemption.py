@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, BindParameter, bindparam, func, literal, select, update
+from sqlalchemy import BigInteger, BindParameter, and_, bindparam, func, literal, select, update
 
 from quotas.domain.fair_share import decayed, factor
+from quotas.domain.ledger import AccountKind
 from quotas.domain.priorities import Holder, Priority
 from quotas.domain.queue import EntryState
 from quotas.domain.runs import HoldState, RunState
 from quotas.store.capacity import healthy_at
 from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import (
+    accounts,
     allocations,
     awards,
     holds,
@@ -66,6 +68,10 @@ _OPEN = (
         holds.c.extensions,
         holds.c.ends_by,
         holds.c.window_id,
+        holds.c.gflops,
+        accounts.c.balance.label("available"),
+        allocations.c.suspended_at,
+        allocations.c.ends_at.label("award_ends_at"),
         awards.c.gflops.label("award_gflops"),
         allocations.c.decayed_use,
         allocations.c.decayed_at,
@@ -76,17 +82,36 @@ _OPEN = (
     .join(profiles, profiles.c.id == runs.c.profile_id)
     .join(allocations, allocations.c.id == holds.c.allocation_id)
     .join(awards, awards.c.id == allocations.c.award_id)
+    .join(
+        accounts,
+        and_(
+            accounts.c.allocation_id == holds.c.allocation_id,
+            accounts.c.kind == _word(AccountKind.AVAILABLE.value),
+        ),
+    )
     .where(holds.c.state == _word(HoldState.OPEN.value))
 )
 _OF_MODEL = Prepared(_OPEN.where(holds.c.device_model == _model).order_by(holds.c.run_id))
 
 _PREEMPTED_FOR = Prepared(_OPEN.where(runs.c.preempted_for == bindparam("for_run")).order_by(holds.c.run_id))
+_waits = (
+    select(queue_entries.c.run_id)
+    .where(
+        queue_entries.c.run_id == runs.c.preempted_for,
+        queue_entries.c.state == _word(EntryState.WAITING.value),
+        queue_entries.c.ended_at.is_(None),
+        queue_entries.c.blocked_by.is_(None),
+    )
+    .correlate(runs)
+)
+_IN_VAIN = Prepared(_OPEN.where(runs.c.preempted_for.is_not(None), ~_waits.exists()).order_by(holds.c.run_id))
 
 _WAITING = Prepared(
     select(queue_entries.c.run_id, queue_entries.c.device_count).where(
         queue_entries.c.device_model == _model,
         queue_entries.c.state == _word(EntryState.WAITING.value),
         queue_entries.c.ended_at.is_(None),
+        queue_entries.c.blocked_by.is_(None),
     )
 )
 
@@ -94,6 +119,13 @@ _MARK = Prepared(
     update(runs)
     .where(runs.c.id == _run, runs.c.state == _word(RunState.RUNNING.value), runs.c.preempt_at.is_(None))
     .values(preempt_at=bindparam("at"), preempted_for=bindparam("for_run"))
+)
+_HAND_OVER = Prepared(
+    update(runs)
+    .where(
+        runs.c.id == _run, runs.c.preempted_for == bindparam("old_run"), runs.c.state != _word(RunState.SETTLED.value)
+    )
+    .values(preempted_for=bindparam("for_run"))
 )
 _UNMARK = Prepared(
     update(runs)
@@ -120,21 +152,31 @@ def preempted_for(transaction: Transaction, for_run: str) -> list[Row]:
     return transaction.rows(_PREEMPTED_FOR, for_run=for_run)
 
 
+def preempted_in_vain(transaction: Transaction) -> list[Row]:
+    """Return the open runs that are to be stopped for one that does not wait for devices any more."""
+    return transaction.rows(_IN_VAIN)
+
+
 def waiting(transaction: Transaction, device_model: str) -> dict[str, int]:
     """Return the devices that each of those wants who wait for the model, by the run that they would become."""
     return {row.run_id: row.device_count for row in transaction.rows(_WAITING, model=device_model)}
 
 
-def holder(row: Row, now: int) -> Holder:
+def holder(row: Row, now: int, *, asked: bool = False) -> Holder:
     """Return the run of :func:`open_holds` as the order of giving way reads it."""
     use = decayed(row.decayed_use, row.decayed_at, now)
     share = factor(use, row.award_gflops)
-    return Holder(row.id, Priority(row.priority), share, row.opened_at, row.device_count)
+    return Holder(row.id, Priority(row.priority), share, row.opened_at, row.device_count, asked)
 
 
 def mark(transaction: Transaction, run_id: str, at: int, for_run: str) -> bool:
     """The run is to be stopped at `at` for another one; return False where it ended or was to be stopped already."""
     return transaction.run(_MARK, run=run_id, at=at, for_run=for_run) == 1
+
+
+def hand_over(transaction: Transaction, run_id: str, old_run: str, for_run: str) -> bool:
+    """The run is stopped when it was to be, but for `for_run`; return False where it was not to be for `old_run`."""
+    return transaction.run(_HAND_OVER, run=run_id, old_run=old_run, for_run=for_run) == 1
 
 
 def unmark(transaction: Transaction, run_id: str, for_run: str) -> bool:
