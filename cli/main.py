@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from cli import explain, ledger, migrations, people, profiles, projects, reports, runs, schedules, settings, status, up
+from cli import (
+    explain,
+    ledger,
+    migrations,
+    notices,
+    people,
+    profiles,
+    projects,
+    recalls,
+    reports,
+    runs,
+    schedules,
+    settings,
+    status,
+    up,
+)
 from cli.demo import command as demo
 from cli.session import LanguageOption, RootHomeOption
 
@@ -33,6 +48,8 @@ for part in (
     reports,
     schedules,
     runs,
+    notices,
+    recalls,
     settings,
 ):
     part.register(app)
