@@ -90,6 +90,14 @@ holds = Table(
         sqlite_where=text("state = 'open'"),
         postgresql_where=text("state = 'open'"),
     ),
+    # How long runs on a device model took lately is read from the newest of them.
+    Index(
+        "ix_holds_posted_devices",
+        "device_model",
+        "closed_at",
+        sqlite_where=text("state = 'posted' AND device_model IS NOT NULL"),
+        postgresql_where=text("state = 'posted' AND device_model IS NOT NULL"),
+    ),
     Index(
         "ix_holds_open",
         "allocation_id",

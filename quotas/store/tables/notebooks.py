@@ -61,6 +61,7 @@ schedules = Table(
     Column("pause_reason", Text),
     instant("next_at", nullable=True),
     instant("created_at"),
+    Column("wish", String(13), nullable=False, server_default=text("'guaranteed'")),
     CheckConstraint("(cron IS NULL) <> (once_at IS NULL)", name="cron_or_once"),
     Index("ix_schedules_next_at", "next_at", sqlite_where=text("enabled = 1"), postgresql_where=text("enabled = 1")),
 )
