@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import (
+    copayments,
     explain,
     ledger,
     migrations,
@@ -15,6 +16,7 @@ from cli import (
     people,
     profiles,
     projects,
+    rates,
     recalls,
     reports,
     runs,
@@ -43,8 +45,10 @@ for part in (
     projects,
     people,
     profiles,
+    rates,
     explain,
     ledger,
+    copayments,
     reports,
     schedules,
     runs,

@@ -21,6 +21,7 @@ LIST = (
     Column("memory_gib", "memory GiB", "메모리 GiB"),
     Column("storage_gib", "storage GiB", "저장소 GiB"),
     Column("rate_gflops", "rate", "요율", Kind.RATE),
+    Column("krw_per_device_month", "KRW a device-month", "장치·월 가격(원)", Kind.NUMBER),
 )
 ONE = (
     *LIST,
@@ -124,6 +125,7 @@ def _row(session: Session, view: profiles.ProfileView) -> dict[str, Any]:
         "memory_gib": profile.memory_bytes / GIB,
         "storage_gib": profile.storage_bytes / GIB,
         "rate_gflops": view.rate_gflops,
+        "krw_per_device_month": view.krw_per_device_month,
         "image_code": view.image_code,
         "image": profile.image,
         "backend_terms": {name: dict(terms) for name, terms in profile.backend_terms.items()},

@@ -196,5 +196,8 @@ def postings(key: str, amount: int, account: Account) -> list[Posting]:
 
 def show_numerator(krw_seconds: int) -> str:
     """Write a numerator as KRW with the part below one as a fraction of a device-month: ``12,345 + 67/2592000``."""
+    if krw_seconds < 0:
+        shown = show_numerator(-krw_seconds)
+        return f"-({shown})" if "+" in shown else f"-{shown}"
     whole, rest = divmod(krw_seconds, DEVICE_MONTH_SECONDS)
     return f"{whole:,} + {rest}/{DEVICE_MONTH_SECONDS}" if rest else f"{whole:,}"

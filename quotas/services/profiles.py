@@ -23,12 +23,17 @@ _REFERENCE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]{0,299}")
 
 @dataclass(frozen=True)
 class ProfileView:
-    """A profile with its image as a reference, the image's code, its rate in GFLOPS (None: unrated) and its place."""
+    """A profile with its image as a reference, the image's code, its rate and its place.
+
+    The rate in GFLOPS is None where the card has none for it; the price in KRW for a device-month is 0 where it is
+    free, and None where it has none.
+    """
 
     profile: Profile
     image_code: str
     rate_gflops: int | None
     position: int
+    krw_per_device_month: int | None = None
 
 
 def add_image(  # noqa: PLR0913 - each is one column of an image
@@ -165,8 +170,13 @@ def list_profiles(database: Database, now: int | None = None) -> list[ProfileVie
     with database.read() as transaction:
         card = rates_store.in_force(transaction, LARGEST if now is None else now)
         rows = store.every(transaction)
-    gflops = {rate.profile: rate.gflops for rate in card.rates} if card else {}
-    return [ProfileView(store.from_row(row), row.image_code, gflops.get(row.code), row.position) for row in rows]
+    rated = {rate.profile: rate for rate in card.rates} if card else {}
+    found = []
+    for row in rows:
+        rate = rated.get(row.code)
+        gflops, krw = (rate.gflops, rate.krw_per_device_month) if rate else (None, None)
+        found.append(ProfileView(store.from_row(row), row.image_code, gflops, row.position, krw))
+    return found
 
 
 def profile(database: Database, code: str) -> Profile | None:

@@ -195,3 +195,5 @@ class TestPostings:
 def test_a_numerator_is_shown_with_its_part_under_one_won() -> None:
     assert show_numerator(2_592_000 * 12_345) == "12,345"
     assert show_numerator(2_592_000 * 12_345 + 67) == "12,345 + 67/2592000"
+    assert show_numerator(-2_592_000) == "-1"
+    assert show_numerator(-1) == "-(0 + 1/2592000)"
