@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from portal import api, pages
+from portal import api, notices, pages
 from portal.door import Portal, portal_of, stranger_language
 from portal.errors import FORGED, UNEXPECTED, LoginNeeded, Problem, away, invalid, malformed
 from portal.guards import BodyLimit, Headers
@@ -32,6 +32,8 @@ def create_app(home: Home) -> ASGIApp:
     app.state.portal = Portal(home, home.database(), HubLogin(home))
     app.include_router(api.router)
     app.include_router(pages.router)
+    app.include_router(notices.api)
+    app.include_router(notices.pages)
     app.add_api_route(f"{PREFIX}health", health, include_in_schema=False)
     app.add_api_route(f"{PREFIX}oauth_callback", oauth_callback, include_in_schema=False)
     app.add_exception_handler(LoginNeeded, _log_in)

@@ -33,6 +33,7 @@ ANSWER_SECONDS = 10
 """How long a page waits for the ledger before it is shown without it."""
 NOTICE_DAYS = 7
 NOTICES = 5
+"""So many of the newest unread notices of so many days are on the home page; the portal has them all."""
 
 STEPS = (
     (Phase.ASKED, N_("Your rights and the budget are checked")),
@@ -182,7 +183,7 @@ def view(
             for offer in found
             if offer.open_run and (row := runs_store.one(transaction, offer.open_run)) is not None
         }
-        told = notices_store.of_person(transaction, person, now - NOTICE_DAYS * DAY_SECONDS, NOTICES)
+        told = notices_store.of_person(transaction, person, now - NOTICE_DAYS * DAY_SECONDS, NOTICES, unread=True)
     ko = translate.language == "ko"
     return Home(
         away=False,

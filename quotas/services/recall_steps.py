@@ -7,7 +7,6 @@ from typing import Any
 
 from quotas.domain import recall_texts, texts
 from quotas.domain.ledger import Posting, TransferKind
-from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
 from quotas.domain.recall_texts import Of
 from quotas.domain.recalls import (
     Decision,
@@ -19,9 +18,8 @@ from quotas.domain.recalls import (
 )
 from quotas.domain.units import InvalidValue, amount, show_budget, show_instant
 from quotas.services.authority import require_reviewer
-from quotas.services.people import unknown
-from quotas.services.recalls import must_be
-from quotas.store import audit, award_notices, keys, notices
+from quotas.services.recalls import leads, must_be
+from quotas.store import audit, award_notices, notices
 from quotas.store import award_use as use_store
 from quotas.store import ledger as ledger_store
 from quotas.store import recalls as store
@@ -84,16 +82,14 @@ def object_to(database: Database, recall: int, objection: str, *, person: str, n
 
 
 def _must_lead(transaction: Transaction, project: str, person: str) -> int:
-    found = keys.keys(transaction, person, project)
-    if found.person_id is None:
-        raise unknown("person", person)
-    if found.role is None or not MEMBERSHIP_RIGHTS[MembershipRole(found.role)].manage_members:
+    found = leads(transaction, project, person)
+    if found is None:
         raise InvalidValue(
             "person",
             f"{person!r:.60} must be a PI or instructor of {project}",
             f"{person!r:.60}: {project} 과제의 연구책임자 또는 강사여야 합니다",
         )
-    return int(found.person_id)
+    return found
 
 
 def decide(  # noqa: PLR0913 - a decision has these parts

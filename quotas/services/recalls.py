@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from quotas.domain.months import Month, ended_month
+from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
 from quotas.domain.projects import ProjectKind
 from quotas.domain.recalls import (
     Assessment,
@@ -21,7 +22,7 @@ from quotas.domain.recalls import (
 )
 from quotas.domain.units import InvalidValue
 from quotas.services.people import unknown
-from quotas.store import audit
+from quotas.store import audit, keys
 from quotas.store import award_use as use_store
 from quotas.store import projects as projects_store
 from quotas.store import recalls as store
@@ -183,6 +184,23 @@ def show(database: Database, recall: int) -> Recall:
     """Return the recall with its months. Raises InvalidValue where there is none."""
     with database.read() as transaction:
         return _recall(must_be(transaction, recall), store.months(transaction, recall))
+
+
+def of_leader(database: Database, recall: int, person: str) -> Recall | None:
+    """Return the recall with its months if the person is a PI or instructor of its project; None in any other case."""
+    with database.read() as transaction:
+        row = store.one(transaction, recall)
+        if row is None or leads(transaction, row.project, person) is None:
+            return None
+        return _recall(row, store.months(transaction, recall))
+
+
+def leads(transaction: Transaction, project: str, person: str) -> int | None:
+    """Return the id of the person, who is a PI or instructor of the project; None for any other."""
+    found = keys.keys(transaction, person, project)
+    if found.role is None or not MEMBERSHIP_RIGHTS[MembershipRole(found.role)].manage_members:
+        return None
+    return int(found.person_id)
 
 
 def must_be(transaction: Transaction, recall: int) -> Row:

@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 
 from quotas.domain.ledger import Posting, TransferKind
 from quotas.domain.recalls import ALLOWED_CHANGES, Decision, RecallPolicy, RecallState
+from quotas.domain.runs import RunKind
 from quotas.domain.units import InvalidValue
 from quotas.services import check, recall_rounds, recall_steps, recalls, reports
 from quotas.store import audit, notices
@@ -17,7 +18,7 @@ from quotas.store import ledger as ledger_store
 from quotas.store import projects as projects_store
 from quotas.store.tables import allocations, transfers
 from quotas.store.tables import recalls as recalls_table
-from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, START, Centre
+from tests.services.centre import DAY, GPU_GFLOPS, START, Centre
 from tests.services.recall_centre import (
     APRIL,
     BUDGET,
@@ -247,17 +248,17 @@ def test_processes_that_execute_at_once_recall_once(yearly: Centre) -> None:
 
 def test_a_recall_takes_nothing_that_is_held_or_spent(yearly: Centre) -> None:
     recall = due(yearly)
-    held = yearly.admitted(DUE).run_id
-    with yearly.database.write() as transaction:
-        available = ledger_store.account_ids(transaction, 1)["available"][1]  # type: ignore[index]
-        posting = Posting("less", TransferKind.REDUCE, available - 1000)
-        ledger_store.post(transaction, 1, posting, DUE)
-    assert execute(yearly, recall).amount == 1000
-    assert shown(yearly, recall).recalled == 1000
+    seconds = 180 * DAY
+    held = yearly.admitted(DUE, kind=RunKind.BATCH, seconds=seconds, profile="gpu-2").run_id
+    left = yearly.balances(1)["available"]
+    assert 0 < left < AMOUNT
+    assert execute(yearly, recall).amount == left == shown(yearly, recall).recalled
     balances = yearly.balances(1)
-    assert (balances["available"], balances["held"]) == (0, FIRST_HOLD * GPU_GFLOPS)
-    yearly.settle(held, DUE, DUE + 60)
-    assert check.findings(yearly.database, DUE + 60) == []
+    assert (balances["available"], balances["held"]) == (0, BUDGET - left)
+    assert check.findings(yearly.database, DUE) == []
+    yearly.settle(held, DUE, DUE + seconds)
+    assert yearly.balances(1)["spent"] == 2 * GPU_GFLOPS * seconds
+    assert check.findings(yearly.database, DUE + seconds) == []
 
 
 def test_the_ceiling_stays_and_what_runs_goes_on(yearly: Centre) -> None:
