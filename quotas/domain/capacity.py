@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from quotas.domain.units import PPM
 
@@ -82,3 +83,83 @@ def overcommitted(
         if new.starts_at <= moment < new.ends_at and excess > worst_excess:
             worst, worst_excess = Overcommitment(moment, promised, now_powered), excess
     return worst
+
+
+@dataclass(frozen=True)
+class Strength:
+    """From `from_at` on, what one kind of device in one pool comes to, in GFLOPS. `key` names the two."""
+
+    key: tuple[str, str]
+    from_at: int
+    installed: int
+    powered: int
+    healthy: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """From `starts_at` to `ends_at` (exclusive) no phase changes: the most that is promised in it, and what there is.
+
+    All in GFLOPS. `promised_with` is with an award that is only thought of.
+    """
+
+    starts_at: int
+    ends_at: int
+    promised: int
+    promised_with: int
+    installed: int
+    powered: int
+    healthy: int
+
+    @property
+    def promised_ppm(self) -> int | None:
+        """What is promised, with what is thought of, in millionths of what is powered; None where nothing is."""
+        return self.promised_with * PPM // self.powered if self.powered else None
+
+
+def portfolio(
+    promises: Sequence[Promise], strengths: Sequence[Strength], cuts: Iterable[int], new: Promise | None = None
+) -> list[Span]:
+    """Return one span after the other between the first and the last of `cuts`, cut there and where a phase begins."""
+    ordered = sorted(set(cuts))
+    if len(ordered) < 2:
+        return []
+    first, last = ordered[0], ordered[-1]
+    phases = {each.from_at for each in strengths if first < each.from_at < last}
+    bounds = sorted({*ordered, *phases})
+    spans = []
+    for starts_at, ends_at in pairwise(bounds):
+        there = _in_force(strengths, starts_at)
+        spans.append(
+            Span(
+                starts_at,
+                ends_at,
+                _peak(promises, starts_at, ends_at),
+                _peak([*promises, *([new] if new else [])], starts_at, ends_at),
+                sum(each.installed for each in there),
+                sum(each.powered for each in there),
+                sum(each.healthy for each in there),
+            )
+        )
+    return spans
+
+
+def _in_force(strengths: Iterable[Strength], at: int) -> list[Strength]:
+    newest: dict[tuple[str, str], Strength] = {}
+    for each in strengths:
+        if each.from_at <= at and (each.key not in newest or newest[each.key].from_at < each.from_at):
+            newest[each.key] = each
+    return list(newest.values())
+
+
+def _peak(promises: Iterable[Promise], starts_at: int, ends_at: int) -> int:
+    """Return the most that is promised at once between the two."""
+    changes: list[tuple[int, int]] = []
+    for each in promises:
+        if each.starts_at < ends_at and each.ends_at > starts_at:
+            changes += [(max(each.starts_at, starts_at), each.gflops), (each.ends_at, -each.gflops)]
+    peak = level = 0
+    for _, change in sorted(changes):  # at one moment what ends comes before what begins
+        level += change
+        peak = max(peak, level)
+    return peak

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quotas.domain.devices import peaks
-from quotas.domain.pools import CapacityPhase
+from quotas.domain.pools import CapacityPhase, Drain, check_drain
 from quotas.domain.rates import Precision
 from quotas.domain.texts import code as checked_code
 from quotas.domain.texts import text
@@ -15,7 +15,7 @@ from quotas.store import audit
 from quotas.store import pools as store
 from quotas.store import profiles as profiles_store
 from quotas.store import rates as rates_store
-from quotas.store.database import Conflict, Database, Transaction
+from quotas.store.database import Conflict, Database, Row, Transaction
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,13 @@ class PoolView:
     healthy: int
     in_use: int
     device_gflops: int | None
+    drained: int = 0
+    reserved: int = 0
+
+    @property
+    def usable(self) -> int:
+        """What may be held: healthy, and neither drained nor kept for seats."""
+        return max(self.healthy - self.drained - self.reserved, 0)
 
     @property
     def powered_gflops(self) -> int:
@@ -80,9 +87,7 @@ def add_phase(database: Database, pool: str, phase: CapacityPhase, *, actor: str
     amount("from_at", phase.from_at)
     try:
         with database.write() as transaction:
-            pool_id = store.pool_id(transaction, pool)
-            if pool_id is None:
-                raise unknown("pool", pool)
+            pool_id = _pool_id(transaction, pool)
             if phase.device_model not in {model.code for model in profiles_store.device_model_list(transaction)}:
                 raise unknown("device_model", phase.device_model)
             _must_not_shrink_the_past(transaction, pool, phase, now)
@@ -119,6 +124,113 @@ def _must_not_shrink_the_past(transaction: Transaction, pool: str, phase: Capaci
         )
 
 
+def cancel_phase(database: Database, pool: str, device_model: str, from_at: int, *, actor: str, now: int) -> None:
+    """The phase, which has not begun, will not: the one before it goes on.
+
+    Raises InvalidValue for an unknown pool, for an instant at which no phase of the model begins, and for one that has
+    begun: what was admitted to it stays as it was, and a new phase says what is so from now on.
+    """
+    at = show_instant(amount("from_at", from_at))
+    if from_at <= now:
+        raise InvalidValue(
+            "from_at",
+            f"the phase at {at} has begun; allowed is one after {show_instant(now)}",
+            f"{at}에 시작한 단계는 취소할 수 없습니다. {show_instant(now)} 이후의 단계여야 합니다",
+        )
+    with database.write() as transaction:
+        if not store.cancel_phase(transaction, _pool_id(transaction, pool), device_model, from_at):
+            raise InvalidValue(
+                "from_at",
+                f"no phase of {device_model:.60} in {pool} begins at {at}",
+                f"{at}에 시작하는 {pool}의 {device_model:.60} 단계가 없습니다",
+            )
+        audit.record(transaction, now, actor, "capacity phase cancelled", pool, {"device": device_model, "from_at": at})
+
+
+def drain(  # noqa: PLR0913 - each says one thing of what is taken out of use
+    database: Database, pool: str, device_model: str, count: int, reason: str, *, actor: str, now: int
+) -> Drain:
+    """The devices are out of use from now on, as failed or to be mended: nothing new is started on them.
+
+    Nothing inside a hold is stopped; where too few are left, the loop extends some no further and tells them why.
+    Raises InvalidValue for an unknown pool or model, a count that is not above zero or more than are healthy and not
+    drained yet, and for an empty reason.
+    """
+    amount("count", count)
+    why = text("reason", reason, 300)
+    with database.write() as transaction:
+        pool_id = _pool_id(transaction, pool)
+        row = _devices(transaction, pool, device_model, now)
+        check_drain(device_model, count, row.healthy, row.drained)
+        if not store.drain(transaction, pool_id, device_model, count, now):
+            raise Conflict("the devices of the pool were drained by another transaction")
+        drained = Drain(0, pool, device_model, count, why, now)
+        drained = replace(drained, id=store.add_drain(transaction, pool_id, drained, actor))
+        detail = {"drain": drained.id, "device": device_model, "count": count, "reason": why}
+        audit.record(transaction, now, actor, "devices drained", pool, detail)
+        return drained
+
+
+def undrain(database: Database, drain_id: int, *, count: int | None = None, actor: str, now: int) -> Drain | None:
+    """`count` devices of the drain (None: all of them) are in use again; return the drain of those that are left.
+
+    Raises InvalidValue for a drain that does not exist or has ended, and for more devices than it has.
+    """
+    with database.write() as transaction:
+        found = store.one_drain(transaction, drain_id)
+        if found is None or found.ended_at is not None:
+            known = ", ".join(str(each.id) for each in store.open_drains(transaction)) or "-"
+            raise InvalidValue(
+                "drain",
+                f"there is no open drain {drain_id}; open are: {known}",
+                f"진행 중인 중단 {drain_id}이(가) 없습니다. 진행 중: {known}",
+            )
+        back = found.count if count is None else amount("count", count)
+        if back > found.count:
+            raise InvalidValue(
+                "count",
+                f"the drain has {found.count} devices; allowed is 1 to {found.count}, not {back}",
+                f"이 중단에는 장치가 {found.count}대 있습니다. 1~{found.count}이어야 합니다 (입력: {back})",
+            )
+        pool_id = _pool_id(transaction, found.pool)
+        ended = store.end_drain(transaction, found.id, now)
+        if not ended or not store.return_devices(transaction, pool_id, found.device_model, back):
+            raise Conflict("the drain was ended by another transaction")
+        detail = {"drain": found.id, "device": found.device_model, "count": back}
+        audit.record(transaction, now, actor, "devices in use again", found.pool, detail)
+        if back == found.count:
+            return None
+        left = replace(found, count=found.count - back)
+        return replace(left, id=store.add_drain(transaction, pool_id, left, actor))
+
+
+def open_drains(database: Database) -> list[Drain]:
+    """Return the open drains of all pools, oldest first."""
+    with database.read() as transaction:
+        return store.open_drains(transaction)
+
+
+def _pool_id(transaction: Transaction, pool: str) -> int:
+    pool_id = store.pool_id(transaction, pool)
+    if pool_id is None:
+        raise unknown("pool", pool)
+    return pool_id
+
+
+def _devices(transaction: Transaction, pool: str, device_model: str, now: int) -> Row:
+    """Return the pool's devices of the model as they are now. Raises InvalidValue where it has none."""
+    there = [row for row in store.capacity(transaction, now) if row.code == pool]
+    found = next((row for row in there if row.device_model == device_model), None)
+    if found is None:
+        known = ", ".join(row.device_model for row in there) or "-"
+        raise InvalidValue(
+            "device_model",
+            f"{pool} has no {device_model!r:.60}; it has: {known}",
+            f"{pool}에 {device_model!r:.60}이(가) 없습니다. 있는 장치: {known}",
+        )
+    return found
+
+
 def capacity(database: Database, now: int, precision: Precision | None = None) -> list[PoolView]:
     """Return the devices of every pool and model as of `now`; `precision` None is that of the rate card in force."""
     with database.read() as transaction:
@@ -144,6 +256,8 @@ def views(transaction: Transaction, now: int, precision: Precision | None = None
             healthy=row.healthy,
             in_use=row.in_use,
             device_gflops=peak.get(row.device_model),
+            drained=row.drained,
+            reserved=row.reserved,
         )
         for row in store.capacity(transaction, now)
     ]
