@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from quotas.domain import ledger
 from quotas.domain.admission import Admitted, Decision, Request, borrow_limit, decide
 from quotas.domain.extension import Extension, Standing
 from quotas.domain.ledger import Posting, TransferKind
@@ -17,7 +16,7 @@ from quotas.domain.projects import ProjectState
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import HoldState, Limit, Outcome, RunKind, charged_seconds
 from quotas.domain.units import LARGEST
-from quotas.services import fair_use
+from quotas.services import settlement
 from quotas.services.endings import tell_of_end, tell_of_memory
 from quotas.store import admission as store
 from quotas.store import audit, capacity, seats
@@ -349,42 +348,15 @@ def _ran(row: Row, ended: Ended, now: int) -> tuple[float | None, float | None, 
     return started_at, max(finished_at, started_at), outcome
 
 
-def _give_back(transaction: Transaction, row: Row, now: int) -> None:
-    within, beyond = rates_of(Priority(row.priority), row.gflops)
-    transaction.run(store.GIVE_RATE, allocation_id=row.allocation_id, gflops=within, beyond=beyond)
-    kept = 0
-    if row.window_id is not None and row.kind == RunKind.NOTEBOOK.value:
-        kept = row.device_count * transaction.run(seats.GIVE_SEAT, window_id=row.window_id, now=now)
-    if row.pool_id is not None:
-        transaction.run(store.GIVE_DEVICES, model=row.device_model, pool=row.pool_id, count=row.device_count, kept=kept)
-
-
 def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charge:
     started_at, finished_at, outcome = _ran(row, ended, now)
     seconds = 0
     if started_at is not None and finished_at is not None:
         seconds = min(charged_seconds(started_at, finished_at), LARGEST // row.gflops)
-    amount = seconds * row.gflops
-    state = HoldState.POSTED if amount else HoldState.VOIDED
-    if transaction.run(runs_store.CLOSE_HOLD, run=row.id, amount=row.amount, new_state=state.value, at=now) != 1:
+    closed = settlement.close(transaction, row, seconds, now)
+    if closed is None:
         raise Raced
-    _give_back(transaction, row, now)
-    overrun = max(amount - row.amount, 0)
-    for posting in ledger.settle(row.id, row.amount, amount):
-        ledger_store.post(transaction, row.allocation_id, posting, now, row.id)
-    if amount:
-        transaction.run(
-            runs_store.INSERT_CHARGE,
-            run=row.id,
-            allocation_id=row.allocation_id,
-            card_version=row.card_version,
-            gflops=row.gflops,
-            seconds=seconds,
-            amount=amount,
-            overrun_amount=overrun,
-            settled_at=now,
-        )
-        fair_use.count(transaction, row.allocation_id, amount, now, now)
+    amount, overrun = closed
     transaction.run(
         runs_store.MARK_SETTLED,
         run=row.id,
