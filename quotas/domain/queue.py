@@ -8,6 +8,7 @@ could use, except those who asked for idle devices only, as they can be asked to
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -120,15 +121,15 @@ def in_order(waiting: Iterable[Waiting], shares: Mapping[str, Share]) -> list[Wa
     return sorted(waiting, key=key)
 
 
-def looked_at(waiting: Sequence[Waiting], most: int, now: int, pause_seconds: int) -> frozenset[str]:
-    """Return up to `most` of the entries, others at each step, so that in time each is asked about, wherever it stands.
+def looked_at(waiting: Sequence[Waiting], most: int, now: int) -> frozenset[str]:
+    """Return up to `most` of the entries, drawn by the instant: in time each is asked about, wherever it stands.
 
-    What bars an entry by its own fault, or bars it no more, is then found also while nothing is free.
+    What bars an entry by its own fault, or bars it no more, is so found also while nothing is free.
     """
     if len(waiting) <= most:
         return frozenset(entry.run_id for entry in waiting)
     by_id = sorted(entry.run_id for entry in waiting)
-    first = now // max(pause_seconds, 1) * most % len(by_id)
+    first = zlib.crc32(str(now).encode()) % len(by_id)
     return frozenset((by_id + by_id)[first : first + most])
 
 
@@ -164,10 +165,6 @@ class Room:
     def could_hold(self, entry: Waiting) -> bool:
         """Return whether a pool has as many devices as the entry needs, free or not."""
         return any(place.usable >= entry.device_count for place in self.places)
-
-    def is_kept_whole(self) -> bool:
-        """Return whether nobody may take anything."""
-        return all(place.pool_id in self.kept or place.free <= 0 for place in self.places)
 
     def keep(self, entry: Waiting, *, lent: bool) -> None:
         """What comes free where the entry could start is kept for it; `lent`: idle devices may be used meanwhile."""

@@ -26,13 +26,17 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class HeldRun:
-    """An open run as the ledger has it; `door_is_gone` when the door's instance that began it was replaced."""
+    """An open run as the ledger has it; `door_is_gone` when the door's instance that began it was replaced.
+
+    `in_turn`: it is held for someone whose turn in the queue has come, and whom the queue itself gives up in time.
+    """
 
     run_id: str
     kind: RunKind
     state: RunState
     requested_at: int
     door_is_gone: bool
+    in_turn: bool = False
 
 
 def action(run: HeldRun, seen: Seen | None, *, known_to_hub: bool | None, now: int, start_limit_seconds: int) -> Action:
@@ -41,6 +45,8 @@ def action(run: HeldRun, seen: Seen | None, *, known_to_hub: bool | None, now: i
     if seen is None or seen.started_at is None:
         if not starting:
             return Action.SETTLE
+        if run.in_turn:
+            return Action.WAIT
         abandoned = run.door_is_gone and run.kind is RunKind.NOTEBOOK
         return Action.VOID if abandoned or now - run.requested_at > start_limit_seconds else Action.WAIT
     if not seen.running:

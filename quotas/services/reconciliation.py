@@ -12,6 +12,7 @@ from quotas.backends.port import Backend, BackendAway
 from quotas.domain.extension import Standing
 from quotas.domain.launch import Seen, ended_as
 from quotas.domain.policy import Policy
+from quotas.domain.queue import DOOR as QUEUE
 from quotas.domain.reconciliation import Action, HeldRun, action
 from quotas.domain.runs import Limit, Outcome, RunKind, RunState
 from quotas.services import admission, refunds
@@ -107,7 +108,12 @@ class Reconciler:
         seen = listed.get(row.id)
         door = current["hub" if row.kind == RunKind.NOTEBOOK.value else "batch"]
         held = HeldRun(
-            row.id, RunKind(row.kind), RunState(row.state), row.requested_at, door is not None and row.door != door
+            row.id,
+            RunKind(row.kind),
+            RunState(row.state),
+            row.requested_at,
+            door_is_gone=door is not None and row.door != door,
+            in_turn=row.door == QUEUE,
         )
         known_to_hub = None if known is None else row.id in known
         todo = action(held, seen, known_to_hub=known_to_hub, now=now, start_limit_seconds=self.start_limit_seconds)
