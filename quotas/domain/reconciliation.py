@@ -45,10 +45,9 @@ def action(run: HeldRun, seen: Seen | None, *, known_to_hub: bool | None, now: i
     if seen is None or seen.started_at is None:
         if not starting:
             return Action.SETTLE
-        if run.in_turn:
-            return Action.WAIT
         abandoned = run.door_is_gone and run.kind is RunKind.NOTEBOOK
-        return Action.VOID if abandoned or now - run.requested_at > start_limit_seconds else Action.WAIT
+        given_up = abandoned or now - run.requested_at > start_limit_seconds
+        return Action.VOID if given_up and not run.in_turn else Action.WAIT
     if not seen.running:
         return Action.SETTLE
     if run.kind is RunKind.BATCH:

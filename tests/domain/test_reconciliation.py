@@ -49,3 +49,10 @@ def test_each_case_has_its_action(
 ) -> None:
     run = HeldRun("r", kind, state, requested, door_is_gone=gone)
     assert action(run, seen, known_to_hub=known, now=NOW, start_limit_seconds=LIMIT) is expected
+
+
+@pytest.mark.parametrize("kind", [NOTEBOOK, BATCH])
+@pytest.mark.parametrize("requested", [NOW - 5, NOW - LIMIT - 1])
+def test_what_is_held_for_a_turn_in_the_queue_waits_for_its_person(kind: RunKind, requested: int) -> None:
+    run = HeldRun("r", kind, HELD, requested, door_is_gone=True, in_turn=True)
+    assert action(run, None, known_to_hub=False, now=NOW, start_limit_seconds=LIMIT) is Action.WAIT
