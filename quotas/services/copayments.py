@@ -146,14 +146,16 @@ def pay(  # noqa: PLR0913 - each is a fact of the payment
     Raises InvalidValue for more than is owed, an unknown project, what is no receipt number, or one of another
     payment.
     """
-    return _record(database, project, Posting(_receipt_key(receipt), TransferKind.PAY, krw), actor, now, note)
+    posting = Posting(_receipt_key(receipt), TransferKind.PAY, amount("krw", krw))
+    return _record(database, project, posting, actor, now, note)
 
 
 def repay(  # noqa: PLR0913 - as above
     database: Database, project: str, krw: int, *, receipt: str, actor: str, now: int, note: str = ""
 ) -> Account:
     """The project's credit was paid back under this receipt, once; return its accounts after it. Raises as `pay`."""
-    return _record(database, project, Posting(_receipt_key(receipt), TransferKind.REPAY, krw), actor, now, note)
+    posting = Posting(_receipt_key(receipt), TransferKind.REPAY, amount("krw", krw))
+    return _record(database, project, posting, actor, now, note)
 
 
 def _receipt_key(receipt: str) -> str:
@@ -167,7 +169,6 @@ def _receipt_key(receipt: str) -> str:
 
 
 def _record(database: Database, project: str, posting: Posting, actor: str, now: int, note: str) -> Account:
-    amount("krw", posting.amount)
     why = text("note", note, 1000) if note else ""
     for _ in range(ATTEMPTS):
         try:
