@@ -212,7 +212,7 @@ def test_what_a_projects_award_buys(invoke: Invoke, centre: Centre) -> None:
         (["--award", "1TF", *DATES, "--burst", "0"], "burst"),
         (["--award", "1TF", *DATES, "--utilisation", "1.5"], "utilisation"),
         (["--award", "9000000000PF", *DATES], "award"),
-        (["--award", "1TF", "--starts", "2001-01-01", "--ends", "2002-01-01", "--burst", "99999999999999"], "ceiling"),
+        (["--award", "2000PF", *DATES, "--burst", "9000000000000"], "award ceiling"),
         (["--project", "none"], "project"),
         (["--project", "vision", "--award", "1TF"], "project"),
     ],
