@@ -103,11 +103,13 @@ OPEN = Prepared(
     )
 )
 
+# An entry that was passed over for a reason of its project's own waited for that, not for a pool.
 _waited_until = func.coalesce(queue_entries.c.turn_at, queue_entries.c.ended_at)
 WAITS = Prepared(
     select(queue_entries.c.joined_at, _waited_until.label("until_at")).where(
         queue_entries.c.project_id == bindparam("project_id"),
         queue_entries.c.joined_at < _until,
+        queue_entries.c.blocked_by.is_(None),
         or_(_waited_until.is_(None), _waited_until > _since),
     )
 )

@@ -191,7 +191,7 @@ def test_an_award_that_does_not_run_is_not_judged(yearly: Centre, change: str) -
     assert proposed(yearly) == []
 
 
-def wait(centre: Centre, joined_at: int, *, turn_at: int | None = None, ended_at: int | None = None) -> None:
+def wait(centre: Centre, joined_at: int, **changes: object) -> None:
     """Somebody of the project waited in the queue."""
     values = {
         "run_id": f"waiting-{joined_at}-{centre.count(queue_entries)}",
@@ -205,9 +205,7 @@ def wait(centre: Centre, joined_at: int, *, turn_at: int | None = None, ended_at
         "mode": "start",
         "state": "waiting",
         "joined_at": joined_at,
-        "turn_at": turn_at,
-        "ended_at": ended_at,
-    }
+    } | changes
     with centre.database.write() as transaction:
         transaction.run(insert(queue_entries).values(**values))
 
@@ -228,6 +226,11 @@ def test_a_month_in_which_the_people_waited_for_full_pools_does_not_count(yearly
 def test_who_waits_still_has_waited_until_now(yearly: Centre) -> None:
     wait(yearly, MARCH.ends_at - 11 * HOUR)
     assert excuses(yearly) == [None, Excuse.WAITED]
+
+
+def test_a_wait_for_the_projects_own_ceiling_is_no_excuse(yearly: Centre) -> None:
+    wait(yearly, MARCH.starts_at, ended_at=MARCH.ends_at, blocked_by="ceiling")
+    assert excuses(yearly) == [None, None]
 
 
 def test_other_projects_waits_are_no_excuse(yearly: Centre) -> None:
