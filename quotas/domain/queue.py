@@ -65,20 +65,25 @@ class QueueLimits:
 WAITABLE = frozenset({Code.POOL_FULL, Code.RESERVED_SOON, Code.QUEUE_AHEAD})
 """Refusals of what is within the project's rights: devices are wanting, and they will come."""
 
-OWN_REASONS = frozenset(
-    {
-        Code.CEILING,
-        Code.BORROW_LIMIT,
-        Code.BUDGET_SHORT,
-        Code.ALREADY_RUNNING,
-        Code.AWARD_SUSPENDED,
-        Code.AWARD_NOT_STARTED,
-    }
-)
-"""What keeps an entry from its turn and nobody else: it keeps its place, and others pass it until it is cured.
+OWN_REASONS: dict[Code, tuple[str, str]] = {
+    Code.CEILING: ("과제의 동시 한도를 모두 사용 중입니다", "the project runs as much at once as it may"),
+    Code.BORROW_LIMIT: ("과제의 대여 가능량을 모두 사용 중입니다", "the project borrows as much as it may"),
+    Code.BUDGET_SHORT: ("과제의 잔여량이 부족합니다", "what is left of the project's budget is too little"),
+    Code.ALREADY_RUNNING: ("이 과제에서 서버가 이미 열려 있습니다", "a server on the project is open already"),
+    Code.AWARD_SUSPENDED: ("과제의 배정이 일시 정지되었습니다", "the project's award is suspended"),
+    Code.AWARD_NOT_STARTED: ("과제의 배정이 아직 시작되지 않았습니다", "the project's award has not started"),
+}
+"""What keeps an entry from its turn and nobody else, in Korean and English: others pass it until it is cured.
 
 Every other refusal is one that waiting does not cure, and ends the entry.
 """
+
+PASSED_OVER: dict[Code, tuple[str, str]] = {
+    **OWN_REASONS,
+    Code.POOL_FULL: ("지금은 한 자원에 이만큼의 장치가 없습니다", "no pool has as many devices as things stand"),
+    Code.RESERVED_SOON: ("비어 있는 장치가 곧 예약됩니다", "the devices that are free are reserved soon"),
+}
+"""Why others pass an entry, all of them: with what no project can help."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from quotas.domain.policy import Policy
 from quotas.domain.priorities import Priority
 from quotas.domain.queue import (
     DOOR,
-    OWN_REASONS,
+    PASSED_OVER,
     SHORTEST_TURN_SECONDS,
     EntryState,
     Mode,
@@ -187,7 +187,7 @@ class _Step:
         if decision.code is Code.POOL_FULL and room.could_hold(waiting):
             _block(transaction, entry, None)
             return _Looked("waits", coming=ask and self._make_room(transaction, entry))
-        if decision.code in OWN_REASONS or decision.code in {Code.POOL_FULL, Code.RESERVED_SOON}:
+        if decision.code in PASSED_OVER:
             _block(transaction, entry, decision.code.value)
             return _Looked("blocked")
         self._refuse(transaction, entry, decision)

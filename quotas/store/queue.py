@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, BindParameter, and_, bindparam, func, insert, literal, select, update
+from sqlalchemy import BigInteger, BindParameter, Select, and_, bindparam, func, insert, literal, select, update
 
 from quotas.domain.ledger import AccountKind
 from quotas.domain.queue import DOOR, EntryState, Mode
+from quotas.domain.reservations import WindowState
 from quotas.domain.runs import HoldState, RunKind, RunState
 from quotas.store.admission import chosen_allocation
 from quotas.store.database import Prepared, Row, Transaction
@@ -18,6 +19,7 @@ from quotas.store.tables import (
     accounts,
     allocations,
     awards,
+    capacity_phases,
     charges,
     device_models,
     holds,
@@ -25,6 +27,7 @@ from quotas.store.tables import (
     profiles,
     projects,
     queue_entries,
+    reservation_windows,
     runs,
 )
 
@@ -97,29 +100,41 @@ _COUNT_OF_PERSON = Prepared(
 )
 
 _held = accounts.alias("held")
+_SHARES = (
+    projects.c.code.label("project"),
+    allocations.c.decayed_use,
+    allocations.c.decayed_at,
+    awards.c.gflops.label("award_gflops"),
+    _held.c.balance.label("held"),
+)
+
+
+def _with_shares(statement: Select[Any]) -> Select[Any]:
+    """Return the statement, which has the projects, with what their fair shares follow from."""
+    return (
+        statement.outerjoin(allocations, allocations.c.id == chosen_allocation)
+        .outerjoin(awards, awards.c.id == allocations.c.award_id)
+        .outerjoin(
+            _held,
+            and_(_held.c.allocation_id == allocations.c.id, _held.c.kind == _word(AccountKind.HELD.value)),
+        )
+    )
+
+
+_SHARE = Prepared(_with_shares(select(*_SHARES).select_from(projects)).where(projects.c.code == bindparam("project")))
 _LINE = Prepared(
-    select(
-        _entry.run_id,
-        _entry.kind,
-        projects.c.code.label("project"),
-        _entry.wish,
-        _entry.joined_at,
-        _entry.device_count,
-        _entry.seconds,
-        _entry.blocked_by,
-        allocations.c.decayed_use,
-        allocations.c.decayed_at,
-        awards.c.gflops.label("award_gflops"),
-        _held.c.balance.label("held"),
-    )
-    .join(projects, projects.c.id == _entry.project_id)
-    .outerjoin(allocations, allocations.c.id == chosen_allocation)
-    .outerjoin(awards, awards.c.id == allocations.c.award_id)
-    .outerjoin(
-        _held,
-        and_(_held.c.allocation_id == allocations.c.id, _held.c.kind == _word(AccountKind.HELD.value)),
-    )
-    .where(_is_waiting, _entry.device_model == bindparam("model"))
+    _with_shares(
+        select(
+            _entry.run_id,
+            _entry.kind,
+            _entry.wish,
+            _entry.joined_at,
+            _entry.device_count,
+            _entry.seconds,
+            _entry.blocked_by,
+            *_SHARES,
+        ).join(projects, projects.c.id == _entry.project_id)
+    ).where(_is_waiting, _entry.device_model == bindparam("model"))
 )
 
 _LAST = (
@@ -137,6 +152,33 @@ _LAST = (
 )
 _HISTORY = Prepared(
     select(func.count().label("runs"), func.coalesce(func.sum(_LAST.c.seconds), 0).label("seconds")).select_from(_LAST)
+)
+
+_WINDOWS = Prepared(
+    select(
+        reservation_windows.c.state,
+        reservation_windows.c.device_count,
+        reservation_windows.c.seats,
+        reservation_windows.c.kept,
+        reservation_windows.c.opens_at,
+        reservation_windows.c.release_at,
+        reservation_windows.c.ends_at,
+    )
+    .where(
+        reservation_windows.c.device_model == bindparam("model"),
+        reservation_windows.c.state.in_(
+            [_word(each.value) for each in (WindowState.SCHEDULED, WindowState.OPEN, WindowState.RELEASED)]
+        ),
+        reservation_windows.c.ends_at > _now,
+    )
+    .order_by(reservation_windows.c.opens_at, reservation_windows.c.id)
+    .limit(_limit)
+)
+_PHASES = Prepared(
+    select(capacity_phases.c.pool_id, capacity_phases.c.from_at, capacity_phases.c.healthy)
+    .where(capacity_phases.c.device_model == bindparam("model"), capacity_phases.c.from_at > _now)
+    .order_by(capacity_phases.c.from_at, capacity_phases.c.pool_id)
+    .limit(_limit)
 )
 
 _ADD = Prepared(
@@ -253,10 +295,25 @@ def line(transaction: Transaction, device_model: str, now: int) -> list[Row]:
     return transaction.rows(_LINE, model=device_model, now=now)
 
 
+def share(transaction: Transaction, project: str, now: int) -> list[Row]:
+    """Return the project's use, what is held for it, and its award, as one row; none for an unknown project."""
+    return transaction.rows(_SHARE, project=project, now=now)
+
+
 def history(transaction: Transaction, device_model: str, limit: int) -> tuple[int, int]:
     """Return (how many of the last runs on the model there are, up to `limit`, and their seconds together)."""
     row = transaction.one(_HISTORY, model=device_model, limit=limit)
     return (int(row.runs), int(row.seconds)) if row is not None else (0, 0)
+
+
+def windows(transaction: Transaction, device_model: str, now: int, limit: int) -> list[Row]:
+    """Return the next windows of reservations that keep devices of the model, or will, and have not ended."""
+    return transaction.rows(_WINDOWS, model=device_model, now=now, limit=limit)
+
+
+def phases(transaction: Transaction, device_model: str, now: int, limit: int) -> list[Row]:
+    """Return the next phases of the model's pools."""
+    return transaction.rows(_PHASES, model=device_model, now=now, limit=limit)
 
 
 def add(transaction: Transaction, **values: object) -> None:
