@@ -258,7 +258,7 @@ _ROWS: tuple[_Row, ...] = (
     (
         "a6000",
         FactStatus.DERIVED,
-        "NVIDIA RTX A6000 data sheet, sparse 309.7 TFLOPS halved",
+        "NVIDIA RTX A6000 data sheet, sparse figures halved",
         None,
         {Precision.TF32: 77_400, Precision.FP16: 154_800, Precision.INT8: 309_700},
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 from quotas.domain.devices import FACTS, MODELS, counting_fact, peaks
 from quotas.domain.rates import CapabilityFact, Density, FactStatus, Precision
@@ -81,6 +82,26 @@ def test_of_two_official_tables_both_are_kept_and_one_counts() -> None:
     counts = counting_fact("b200", FACTS, Precision.FP64)
     assert counts is not None
     assert counts.peak_gflops == 37_000
+
+
+def test_the_page_of_rates_has_every_device_and_slice_with_its_figures() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "rates.md").read_text(encoding="utf-8")
+    marks = {FactStatus.DERIVED: " d", FactStatus.UNVERIFIED: " u"}
+    columns = ("fp64", "fp32", "tf32", "fp16", "fp8", "int8")
+    for model in MODELS:
+        if model.parent is None:
+            facts = [counting_fact(model.code, FACTS, Precision(name)) for name in columns]
+            shown = [
+                "–" if fact is None else f"{fact.peak_gflops / 1000:g}{marks.get(fact.status, '')}" for fact in facts
+            ]
+            assert f"| device | {' | '.join(columns)} |" in page
+            assert f"| `{model.code}` | {' | '.join(shown)} |" in page
+        else:
+            name = model.code.rsplit("-mig-", 1)[1]
+            begins = f"| `{model.parent}` | {model.units_total} |"
+            (row,) = [line for line in page.splitlines() if line.startswith(begins)]
+            assert f"`{name}` {model.units}" in row
+            assert row.endswith(f"| {model.units_status} |")
 
 
 def test_what_a_device_lacks_has_no_fact() -> None:
