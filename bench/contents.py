@@ -32,6 +32,8 @@ AWARD_GFLOPS, RATE_GFLOPS = 1_000_000, 66_900
 GRANT = AWARD_GFLOPS * (ENDS_AT - STARTS_AT)
 DEVICES = 1_000_000
 """Enough for every project: admissions are measured, not refusals."""
+SCARCE_DEVICES = 8
+"""So few that people wait for them."""
 MONTH = Month(2026, 10)
 RUNS_OF_EACH = 3
 RUNS_IN_MONTH = 1_000
@@ -124,14 +126,18 @@ def contents(projects: int, *, with_past: bool = False) -> Iterator[Rows]:
         ((n, n, n, "compute", *dates, AWARD_GFLOPS) for n in numbers),
     )
     yield Rows(tables.award_watches, "allocation_id look_at", ((n, NOW + DAY_SECONDS) for n in numbers))
-    yield Rows(tables.project_profiles, "project_id profile_id", ((n, profile) for n in numbers for profile in (1, 2)))
+    yield Rows(
+        tables.project_profiles, "project_id profile_id", ((n, profile) for n in numbers for profile in (1, 2, 3))
+    )
     yield from _ledger(projects, list(past(projects)) if with_past else [])
 
 
 def _catalogue() -> Iterator[Rows]:
     yield Rows(tables.organisations, "id code name_ko name_en kind", [(1, "lab", "연구소", "Lab", "university")])
     yield Rows(
-        tables.device_models, "code name kind memory_bytes units units_total", [("h100", "H100", "gpu", 2**36, 1, 1)]
+        tables.device_models,
+        "code name kind memory_bytes units units_total",
+        [("h100", "H100", "gpu", 2**36, 1, 1), ("a100", "A100", "gpu", 2**36, 1, 1)],
     )
     yield Rows(
         tables.images, "code reference title_ko title_en", [("notebook", "notebook:latest", "노트북", "Notebook")]
@@ -143,6 +149,7 @@ def _catalogue() -> Iterator[Rows]:
         [
             (1, "gpu", "GPU", "GPU", "notebook", "h100", 1, 8000, 2**36, 2**36, "{}", 1),
             (2, "cpu", "CPU", "CPU", "notebook", None, 0, 2000, 2**33, 2**36, "{}", 2),
+            (3, "scarce", "A100", "A100", "notebook", "a100", 1, 8000, 2**36, 2**36, "{}", 3),
         ],
     )
     yield Rows(
@@ -153,15 +160,19 @@ def _catalogue() -> Iterator[Rows]:
     yield Rows(
         tables.rates,
         "version profile_id gflops rule reason approver",
-        [(1, 1, RATE_GFLOPS, "fact", "peak", None), (1, 2, 100, "assigned", "a share", "operator")],
+        [
+            (1, 1, RATE_GFLOPS, "fact", "peak", None),
+            (1, 2, 100, "assigned", "a share", "operator"),
+            (1, 3, 19_500, "fact", "peak", None),
+        ],
     )
     yield Rows(tables.pools, "id code name_ko name_en simulated", [(1, "main", "주 풀", "Main", 1)])
     yield Rows(
         tables.capacity_phases,
         "pool_id device_model from_at installed powered healthy",
-        [(1, "h100", STARTS_AT, DEVICES, DEVICES, DEVICES)],
+        [(1, model, STARTS_AT, *[number] * 3) for model, number in (("h100", DEVICES), ("a100", SCARCE_DEVICES))],
     )
-    yield Rows(tables.pool_devices, "device_model pool_id", [("h100", 1)])
+    yield Rows(tables.pool_devices, "device_model pool_id", [("h100", 1), ("a100", 1)])
 
 
 _ISSUANCE, _OVERRUN = 1, 2
