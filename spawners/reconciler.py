@@ -48,7 +48,7 @@ def reconciler(home: Home) -> Reconciler:
 def once(loop: Reconciler, jobs: tuple[periodic.Job, ...]) -> bool:
     """Every open run was looked at once, and of the jobs that are due a piece was done.
 
-    Return False when the ledger did not answer, or something unforeseen came.
+    Return False when the ledger did not answer, or something unforeseen came, even if the rest was done.
     """
     try:
         now = int(time.time())
@@ -63,7 +63,7 @@ def once(loop: Reconciler, jobs: tuple[periodic.Job, ...]) -> bool:
     told = Counter({action: count for action, count in done.items() if action not in QUIET})
     if told:
         log.info("%s", ", ".join(f"{action}: {count}" for action, count in sorted(told.items())))
-    return True
+    return not done["failed"]
 
 
 def rounds(home: Home) -> None:

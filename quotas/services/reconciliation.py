@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from quotas.backends.port import Backend, BackendAway
 from quotas.domain.extension import Standing
@@ -15,7 +16,7 @@ from quotas.domain.policy import Policy
 from quotas.domain.queue import DOOR as QUEUE
 from quotas.domain.reconciliation import Action, HeldRun, action
 from quotas.domain.runs import Limit, Outcome, RunKind, RunState
-from quotas.services import admission, refunds
+from quotas.services import admission, preemption, pressure, refunds
 from quotas.services.admission import Ended
 from quotas.store import audit
 from quotas.store import runs as runs_store
@@ -38,6 +39,30 @@ class HubDoor(Protocol):
 
     def forget_server(self, person: str, project: str) -> bool:
         """Ask the hub to clear its record of a server that was stopped; return whether it took the request."""
+
+
+Part = Callable[[Database, int, Policy], int]
+"""A part of a round, given the moment and the policy; it returns how much it has changed."""
+
+BEFORE: tuple[tuple[str, Part], ...] = (
+    ("marked", pressure.relieve),
+    ("spared", lambda database, now, _policy: preemption.spare_in_vain(database, now)),
+)
+"""What is done before anything that runs is extended: who holds devices how far follows from it."""
+
+AFTER: tuple[tuple[str, Part], ...] = (("expired", lambda database, now, _policy: refunds.expire_ended(database, now)),)
+
+_OUTCOMES: dict[Limit | None, Outcome] = {Limit.RIGHTS: Outcome.REVOKED, Limit.PREEMPTED: Outcome.PREEMPTED}
+"""As what a run is counted that is stopped because of a limit; every other is `limit`."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is there at the beginning of a round: the backend's runs and the hub's, None where they do not answer."""
+
+    listed: dict[str, Seen] | None
+    by_hub: frozenset[str] | None
+    doors: dict[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -63,10 +88,15 @@ class Reconciler:
     def tick(self, now: int) -> Counter[str]:
         """Every open run was looked at once; return how many of each action were taken. Raises DatabaseAway.
 
+        First what changes who may hold devices is brought up to date, then what runs is extended or stopped by it. One
+        part that fails, or one run, keeps no other from its turn; it is counted as `failed`, and looked at again.
+
         The backend is listed before the ledger is read: what is listed was held before. What is listed but not held
         is stopped. Where the backend does not answer, holds are extended and nothing is concluded.
         """
         done: Counter[str] = Counter()
+        for name, part in BEFORE:
+            done.update(self._part(name, part, now))
         try:
             listed: dict[str, Seen] | None = {seen.run_id: seen for seen in self.backend.list_runs()}
         except BackendAway as away:
@@ -77,45 +107,59 @@ class Reconciler:
             open_rows = runs_store.open_runs(transaction)
             doors = {name: runs_store.door(transaction, name) for name in ("hub", "batch")}
         current = {name: door.instance if door else None for name, door in doors.items()}
+        there = _Known(listed, known, current)
         endings: list[Ending] = []
         for row in open_rows:
-            try:
-                todo = self._one(row, listed, known, current, now)
-            except BackendAway as away:
-                log.warning("run %s: the backend is away: %s", row.id, away)
-                todo = "away"
+            if row.kind == RunKind.SEATS.value:  # nothing that runs: it ends with its window
+                continue
+            todo = self._safely(row, there, now)
             if isinstance(todo, Ending):
                 endings.append(todo)
             else:
                 done[todo] += 1
-        done.update(self._end_all(endings, now))
+        done.update(_together(lambda ending: self._end(ending, now), endings))
+        held = {row.id for row in open_rows}
         if listed is not None:
-            done.update(self._not_held(listed, {row.id for row in open_rows}, now))
-        self.suspects = {run: since for run, since in self.suspects.items() if run in {row.id for row in open_rows}}
-        refunds.expire_ended(self.database, now)
-        return done
+            strangers = [listed[run_id] for run_id in sorted(set(listed) - held)]
+            done.update(_together(lambda seen: self._not_held(seen, now), strangers))
+        self.suspects = {run: since for run, since in self.suspects.items() if run in held}
+        for name, part in AFTER:
+            done.update(self._part(name, part, now))
+        return +done  # without what was done not once
 
-    def _one(
-        self,
-        row: Row,
-        listed: dict[str, Seen] | None,
-        known: frozenset[str] | None,
-        current: dict[str, str | None],
-        now: int,
-    ) -> str | Ending:
-        if listed is None:
+    def _part(self, name: str, part: Part, now: int) -> Counter[str]:
+        try:
+            return Counter({name: part(self.database, now, self.policy)})
+        except Exception:
+            log.exception("%s: not done in this round", name)
+            return Counter(failed=1)
+
+    def _safely(self, row: Row, known: _Known, now: int) -> str | Ending:
+        try:
+            return self._one(row, known, now)
+        except BackendAway as away:
+            log.warning("run %s: the backend is away: %s", row.id, away)
+            return "away"
+        except DatabaseAway:
+            raise
+        except Exception:
+            log.exception("run %s: not looked at in this round", row.id)
+            return "failed"
+
+    def _one(self, row: Row, known: _Known, now: int) -> str | Ending:
+        if known.listed is None:
             return self._extend(row, now)
-        seen = listed.get(row.id)
-        door = current["hub" if row.kind == RunKind.NOTEBOOK.value else "batch"]
+        seen = known.listed.get(row.id)
+        door = known.doors["hub" if row.kind == RunKind.NOTEBOOK.value else "batch"]
         held = HeldRun(
             row.id,
             RunKind(row.kind),
             RunState(row.state),
             row.requested_at,
-            door_is_gone=door is not None and row.door != door,
+            door is not None and row.door != door,
             in_turn=row.door == QUEUE,
         )
-        known_to_hub = None if known is None else row.id in known
+        known_to_hub = None if known.by_hub is None else row.id in known.by_hub
         todo = action(held, seen, known_to_hub=known_to_hub, now=now, start_limit_seconds=self.start_limit_seconds)
         if (
             todo is Action.STOP_STRAY
@@ -145,15 +189,8 @@ class Reconciler:
     def _extend(self, row: Row, now: int) -> str | Ending:
         extension = admission.extend(self.database, row.id, now, self.policy)
         if extension.standing is Standing.ENDING and extension.stop_at is not None and extension.stop_at <= now:
-            return Ending(row, Outcome.REVOKED if extension.limit is Limit.RIGHTS else Outcome.LIMIT, "stopped")
+            return Ending(row, _OUTCOMES.get(extension.limit, Outcome.LIMIT), "stopped")
         return "warned" if extension.warned_now else extension.standing.value
-
-    def _end_all(self, endings: list[Ending], now: int) -> Counter[str]:
-        """Every one of them has ended, many at the same time, after all the others were extended."""
-        if not endings:
-            return Counter()
-        with ThreadPoolExecutor(min(STOPS_AT_ONCE, len(endings)), "stop") as threads:
-            return Counter(threads.map(lambda ending: self._end(ending, now), endings))
 
     def _end(self, ending: Ending, now: int) -> str:
         """Stop the run in its backend, charge it with the true reason, then have the hub clear its record."""
@@ -177,25 +214,46 @@ class Reconciler:
         if seen is not None and row.kind == RunKind.NOTEBOOK.value:
             self.backend.remove(row.id)
 
-    def _not_held(self, listed: dict[str, Seen], held: set[str], now: int) -> Counter[str]:
+    def _not_held(self, seen: Seen, now: int) -> str:
         """What the backend has without an open hold: a running one is stopped, an ended notebook's is removed."""
-        done: Counter[str] = Counter()
-        for run_id in sorted(set(listed) - held):
-            with self.database.read() as transaction:
-                row = runs_store.one(transaction, run_id)
-            if row is not None and row.state != RunState.SETTLED.value:
-                continue
-            try:
-                if listed[run_id].running:
-                    self.backend.stop(run_id, STOP_GRACE_SECONDS)
-                    with self.database.write() as transaction:
-                        audit.record(transaction, now, "platform", "stopped without a hold", run_id)
-                    done["without_hold"] += 1
-                if row is None or row.kind == RunKind.NOTEBOOK.value:
-                    self.backend.remove(run_id)
-            except (BackendAway, ValueError) as error:
-                log.warning("run %s without a hold: %s", run_id, error)
+        run_id, done = seen.run_id, "removed"
+        with self.database.read() as transaction:
+            row = runs_store.one(transaction, run_id)
+        if row is not None and row.state != RunState.SETTLED.value:
+            return "wait"
+        try:
+            if seen.running:
+                self.backend.stop(run_id, STOP_GRACE_SECONDS)
+                with self.database.write() as transaction:
+                    audit.record(transaction, now, "platform", "stopped without a hold", run_id)
+                done = "without_hold"
+            if row is None or row.kind == RunKind.NOTEBOOK.value:
+                self.backend.remove(run_id)
+            elif not seen.running:
+                return "kept"  # its log and record are the batch runner's to collect
+        except (BackendAway, ValueError) as error:
+            log.warning("run %s without a hold: %s", run_id, error)
+            return "away"
         return done
+
+
+Item = TypeVar("Item")
+
+
+def _together(work: Callable[[Item], str], items: Sequence[Item]) -> Counter[str]:
+    """The work was done on every item, on many at the same time; return what it came to, for each how often."""
+
+    def safely(item: Item) -> str:
+        try:
+            return work(item)
+        except Exception:
+            log.exception("not done in this round: %s", item)
+            return "failed"
+
+    if not items:
+        return Counter()
+    with ThreadPoolExecutor(min(STOPS_AT_ONCE, len(items)), "stop") as threads:
+        return Counter(threads.map(safely, items))
 
 
 __all__ = ["DatabaseAway", "HubDoor", "Reconciler"]

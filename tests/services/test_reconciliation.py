@@ -285,7 +285,7 @@ def test_many_that_do_not_listen_are_stopped_together(world: World) -> None:
         time.sleep(0.05)
     projects.end(world.centre.database, world.centre.project, actor="operator", now=world.now)
     began = time.monotonic()
-    assert world.tick() == {"stopped": 6}
+    assert world.tick() == {"stopped": 6, "expired": 1}
     assert STOP_GRACE_SECONDS <= time.monotonic() - began < 3 * STOP_GRACE_SECONDS
     assert [world.alive(run_id) for run_id in runs] == [[]] * 6
     assert {world.row(run_id).outcome for run_id in runs} == {"revoked"}
