@@ -209,7 +209,7 @@ KRW_CASES: list[tuple[set[str], tuple[str, ...]]] = [
     ),
     (
         {"transfers_have_their_sides"},
-        ("UPDATE transfers SET kind = 'grant' WHERE kind = 'pay'",),
+        ("UPDATE transfers SET kind = 'repay' WHERE kind = 'pay'",),
     ),
     (
         {"no_balance_below_zero", "sums_are_zero", "balance_is_its_transfers", "replay_gives_the_balances"}
