@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, BindParameter, and_, bindparam, case, func, literal, or_, select, update
+from sqlalchemy import BigInteger, BindParameter, and_, bindparam, case, exists, func, literal, or_, select, update
 
 from quotas.domain.ledger import AccountKind
 from quotas.domain.projects import ProjectState
-from quotas.domain.reservations import COMING, ReservationState, WindowState
+from quotas.domain.reservations import COMING, ReservationState, Roster, WindowState
 from quotas.domain.room import Need
 from quotas.domain.runs import HoldState, RunKind
 from quotas.store.admission import chosen_allocation
@@ -20,12 +20,15 @@ from quotas.store.tables import (
     allocations,
     capacity_phases,
     holds,
+    memberships,
     pool_devices,
     pools,
     profiles,
+    project_profiles,
     projects,
     rate_cards,
     rates,
+    reservation_roster,
     reservation_windows,
     reservations,
     runs,
@@ -104,10 +107,37 @@ _DUE = Prepared(
     .order_by(reservation_windows.c.opens_at, reservation_windows.c.id)
     .limit(bindparam("limit"))
 )
-_OPEN_OF_MEMBERS = Prepared(
+_member_of_it = and_(
+    memberships.c.project_id == reservation_windows.c.project_id,
+    memberships.c.person_id == reservation_roster.c.person_id,
+)
+_on_it = and_(
+    reservation_roster.c.reservation_id == reservation_windows.c.reservation_id,
+    reservation_roster.c.removed_at.is_(None),
+)
+_somebody_left = exists(
+    select(literal(1))
+    .select_from(reservation_roster)
+    .where(_on_it, ~exists().where(_member_of_it).correlate(reservation_windows, reservation_roster))
+)
+_somebody_came = exists(
+    select(literal(1))
+    .select_from(memberships)
+    .where(
+        memberships.c.project_id == reservation_windows.c.project_id,
+        ~exists()
+        .where(_on_it, reservation_roster.c.person_id == memberships.c.person_id)
+        .correlate(reservation_windows, memberships),
+    )
+)
+_BEHIND = Prepared(
     select(reservation_windows.c.id)
     .join(reservations, reservations.c.id == reservation_windows.c.reservation_id)
-    .where(_state.in_([_open, _released]), reservations.c.roster == _word("members"))
+    .where(
+        _state.in_([_open, _released]),
+        reservations.c.roster == _word(Roster.MEMBERS.value),
+        or_(_somebody_left, _somebody_came),
+    )
     .order_by(reservation_windows.c.id)
 )
 _OF_THE_DEAD = Prepared(
@@ -169,9 +199,9 @@ def due(transaction: Transaction, now: int, limit: int) -> list[int]:
     return [row.id for row in transaction.rows(_DUE, now=now, limit=limit)]
 
 
-def open_of_members(transaction: Transaction) -> list[int]:
-    """Return the open windows whose roster is the project's members."""
-    return [row.id for row in transaction.rows(_OPEN_OF_MEMBERS)]
+def behind_their_members(transaction: Transaction) -> list[int]:
+    """Return the open windows whose roster is the project's members, and is not that of this moment."""
+    return [row.id for row in transaction.rows(_BEHIND)]
 
 
 def of_the_dead(transaction: Transaction, now: int) -> list[int]:
@@ -263,6 +293,13 @@ _POOLS = Prepared(
     .where(pool_devices.c.device_model == bindparam("model"))
     .order_by(pools.c.code)
 )
+_RATED = Prepared(
+    select(profiles.c.code, profiles.c.device_model, profiles.c.device_count)
+    .join(project_profiles, project_profiles.c.profile_id == profiles.c.id)
+    .join(rates, and_(rates.c.version == _card, rates.c.profile_id == profiles.c.id))
+    .where(project_profiles.c.project_id == bindparam("project_id"), profiles.c.device_model.is_not(None))
+    .order_by(rates.c.gflops.desc(), profiles.c.code)
+)
 _HELD = Prepared(
     select(holds.c.until_at, func.sum(holds.c.device_count).label("devices"))
     .where(
@@ -310,6 +347,11 @@ _PROMISED = Prepared(
 def pools_of(transaction: Transaction, device_model: str) -> list[Row]:
     """Return (id, code, drained) of the pools that have the model, by code."""
     return transaction.rows(_POOLS, model=device_model)
+
+
+def profiles_with_devices(transaction: Transaction, project_id: int, now: int) -> list[Row]:
+    """Return the profiles with devices that the project may start and that have a rate, the most capable first."""
+    return transaction.rows(_RATED, project_id=project_id, now=now)
 
 
 def phases(transaction: Transaction, device_model: str, pool_id: int) -> list[tuple[int, int]]:

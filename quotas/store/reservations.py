@@ -15,7 +15,6 @@ from sqlalchemy import (
     func,
     insert,
     literal,
-    null,
     or_,
     select,
     update,
@@ -263,12 +262,11 @@ def follow_members(transaction: Transaction, number: int, at: int) -> int:
 _told = notices.alias("told")
 _TELL = Prepared(
     insert(notices).from_select(
-        ["person_id", "kind", "about", "text_ko", "text_en", "at", "read_at"],
+        ["person_id", "kind", "about", "text_ko", "text_en", "at"],
         select(
             reservation_roster.c.person_id,
             *(bindparam(name, type_=String()) for name in ("kind", "about", "text_ko", "text_en")),
             _at,
-            null(),
         ).where(
             _on_roster,
             ~exists().where(
