@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from quotas.domain import ledger
 from quotas.store import check as store
+from quotas.store import check_awards as awards_store
 from quotas.store import check_copayments as copayments_store
 from quotas.store import recalls as recalls_store
 from quotas.store.database import Database, Prepared, Row, Transaction
@@ -152,6 +153,30 @@ def lines_are_the_runs_paid_time(transaction: Transaction, _now: int) -> Iterato
     yield from _rows(transaction, copayments_store.TIME_DIFFERS)
 
 
+def tranches_are_their_transfers(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """An award is granted once, and each later tranche by one transfer of its amount, once it was released."""
+    yield from _rows(transaction, awards_store.GRANT_OF_NO_AWARD)
+    yield from _rows(transaction, awards_store.TRANCHE_DIFFERS)
+    yield from _rows(transaction, awards_store.TRANCHE_OF_NOTHING)
+
+
+def changes_are_their_transfers(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """A change that was applied moved its amount once, and a move of budget the same out of one award into another."""
+    yield from _rows(transaction, awards_store.CHANGE_DIFFERS)
+    yield from _rows(transaction, awards_store.CHANGE_OF_NOTHING)
+
+
+def awards_never_overlap(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """No two awards of a project run at the same time; one that was revoked does not count."""
+    return _rows(transaction, awards_store.OVERLAP)
+
+
+def allocations_are_their_awards(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """An allocation runs as long as its award, and is suspended while, and only while, a suspension of it is open."""
+    yield from _rows(transaction, awards_store.TERMS_DIFFER)
+    yield from _rows(transaction, awards_store.SUSPENSION_DIFFERS)
+
+
 INVARIANTS: tuple[Look, ...] = (
     sums_are_zero,
     no_balance_below_zero,
@@ -175,6 +200,10 @@ INVARIANTS: tuple[Look, ...] = (
     statements_add_up,
     statements_are_their_transfers,
     lines_are_the_runs_paid_time,
+    tranches_are_their_transfers,
+    changes_are_their_transfers,
+    awards_never_overlap,
+    allocations_are_their_awards,
 )
 """Each is a function of its name, whose docstring says what must be so."""
 

@@ -12,6 +12,7 @@ from quotas.domain.ledger import COMPUTE, TransferKind
 from quotas.store.check import LIMIT
 from quotas.store.database import Prepared
 from quotas.store.tables import (
+    accounts,
     allocations,
     award_changes,
     award_suspensions,
@@ -44,6 +45,7 @@ _OF_CHANGES = sorted({kind.value for kinds in _TRANSFERS.values() for kind in ki
 
 GRANT_OF_NO_AWARD = _prepared(
     select(transfers.c.key, transfers.c.amount, allocations.c.award_id)
+    .join(accounts, and_(accounts.c.id == transfers.c.debit_account_id, accounts.c.asset == _word(COMPUTE)))
     .outerjoin(allocations, allocations.c.id == transfers.c.allocation_id)
     .where(
         transfers.c.kind == _word(TransferKind.GRANT.value),

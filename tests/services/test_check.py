@@ -200,6 +200,90 @@ CASES: list[tuple[set[str], tuple[str, ...]]] = [
     ),
 ]
 
+
+def moved(key: str, kind: str, *, out: bool = False) -> tuple[str, ...]:
+    """Return what moves 7 from the programme to the first allocation, or `out` of it again."""
+    sign, back = ("-", "+") if out else ("+", "-")
+    debit, credit = (AVAILABLE, ISSUANCE) if out else (ISSUANCE, AVAILABLE)
+    return (
+        f"{TRANSFER} ('{key}', '{kind}', {debit}, {credit}, 1, 7, NULL, 0)",
+        f"UPDATE accounts SET balance = balance {sign} 7 WHERE id = {AVAILABLE}",
+        f"UPDATE accounts SET balance = balance {back} 7 WHERE id = {ISSUANCE}",
+    )
+
+
+def tranche(state: str, amount: int = 7, award: int = 1) -> tuple[str, ...]:
+    report = "INSERT INTO outcome_reports (id, project_id, award_id, state, due_at, required_at, required_by) VALUES"
+    values = f"(1, {award}, 2, {amount}, 1, '{state}')"
+    return (
+        f"{report} (1, 1, 1, 'verified', 0, 0, 'x')",
+        f"INSERT INTO tranches (id, award_id, number, amount, report_id, state) VALUES {values}",
+    )
+
+
+def changed(kind: str, state: str = "applied", amount: str = "7", award: int = 1, to_award: str = "NULL") -> str:
+    return (
+        "INSERT INTO award_changes (id, kind, state, project_id, award_id, to_award_id, amount, reason, requested_at,"
+        f" requested_by) VALUES (1, '{kind}', '{state}', 1, {award}, {to_award}, {amount}, 'x', 0, 'x')"
+    )
+
+
+MOVED_ON = (
+    f"{TRANSFER} ('change:1:move_in', 'move_in', {ISSUANCE}, {OTHERS_AVAILABLE}, 2, 7, NULL, 0)",
+    f"UPDATE accounts SET balance = balance + 7 WHERE id = {OTHERS_AVAILABLE}",
+    f"UPDATE accounts SET balance = balance - 7 WHERE id = {ISSUANCE}",
+)
+SUPPLEMENTED = moved("change:1:supplement", "supplement")
+SUSPENSION = "INSERT INTO award_suspensions (allocation_id, since, reason, actor) VALUES (1, 5, 'x', 'x')"
+SUSPENDED = "UPDATE allocations SET suspended_at = 5 WHERE id = 1"
+MERGED = "UPDATE allocations SET project_id = 1, starts_at = starts_at + 1 WHERE id = 2"
+MERGED_AWARD = "UPDATE awards SET starts_at = starts_at + 1 WHERE id = 2"
+AWARD_CASES: list[tuple[set[str], tuple[str, ...]]] = [
+    (
+        {"tranches_are_their_transfers"},
+        ("UPDATE transfers SET key = 'award:9:grant' WHERE kind = 'grant' AND allocation_id = 2",),
+    ),
+    ({"tranches_are_their_transfers"}, tranche("released")),
+    ({"tranches_are_their_transfers"}, (*tranche("pending"), *moved("tranche:1", "tranche"))),
+    ({"tranches_are_their_transfers"}, (*tranche("released", 8), *moved("tranche:1", "tranche"))),
+    ({"tranches_are_their_transfers"}, (*tranche("released", award=2), *moved("tranche:1", "tranche"))),
+    ({"tranches_are_their_transfers"}, moved("tranche:2", "tranche")),
+    ({"changes_are_their_transfers"}, (changed("supplement"),)),
+    ({"changes_are_their_transfers"}, (changed("reduction"), *SUPPLEMENTED)),
+    ({"changes_are_their_transfers"}, (changed("supplement", amount="8"), *SUPPLEMENTED)),
+    ({"changes_are_their_transfers"}, (changed("supplement", award=2), *SUPPLEMENTED)),
+    ({"changes_are_their_transfers"}, (changed("supplement", "rejected"), *SUPPLEMENTED)),
+    ({"changes_are_their_transfers"}, (changed("extension", amount="NULL"), *SUPPLEMENTED)),
+    ({"changes_are_their_transfers"}, SUPPLEMENTED),
+    (
+        {"changes_are_their_transfers"},
+        (changed("move", to_award="2"), *moved("change:1:move_out", "move_out", out=True)),
+    ),
+    (
+        {"changes_are_their_transfers"},
+        (changed("move", to_award="1"), *moved("change:1:move_out", "move_out", out=True), *MOVED_ON),
+    ),
+    ({"changes_are_their_transfers"}, (changed("move", amount="NULL", to_award="2"),)),
+    ({"awards_never_overlap"}, (MERGED, MERGED_AWARD)),
+    ({"allocations_are_their_awards"}, ("UPDATE awards SET ends_at = ends_at + 1 WHERE id = 2",)),
+    ({"allocations_are_their_awards"}, ("UPDATE awards SET starts_at = starts_at + 1 WHERE id = 2",)),
+    ({"allocations_are_their_awards"}, (SUSPENDED,)),
+    ({"allocations_are_their_awards"}, (SUSPENSION,)),
+    ({"allocations_are_their_awards"}, (SUSPENDED, SUSPENSION, SUSPENSION)),
+]
+FITTING = (
+    (*tranche("released"), *moved("tranche:1", "tranche")),
+    tranche("pending"),
+    (changed("supplement"), *SUPPLEMENTED),
+    (changed("extension"), *SUPPLEMENTED),
+    (changed("extension", amount="NULL"),),
+    (changed("reduction"), *moved("change:1:reduce", "reduce", out=True)),
+    (changed("move", to_award="2"), *moved("change:1:move_out", "move_out", out=True), *MOVED_ON),
+    (changed("supplement", "requested"),),
+    (SUSPENDED, SUSPENSION),
+    (MERGED, MERGED_AWARD, "UPDATE allocations SET revoked_at = 5 WHERE id = 2"),
+)
+
 STATEMENTS = "copayment_statements"
 FEBRUARY = "WHERE month = '2027-02'"
 KRW_CASES: list[tuple[set[str], tuple[str, ...]]] = [
@@ -243,7 +327,7 @@ def test_nothing_is_found_where_all_is_well(used: Centre) -> None:
     assert check.findings(used.database, LATER) == []
 
 
-@pytest.mark.parametrize(("invariants", "statements"), CASES)
+@pytest.mark.parametrize(("invariants", "statements"), [*CASES, *AWARD_CASES])
 def test_what_is_broken_is_found_by_name(used: Centre, invariants: set[str], statements: tuple[str, ...]) -> None:
     without_constraints(used.database, *statements)
     assert found(used) == invariants
@@ -270,7 +354,7 @@ def test_an_integer_that_became_a_fraction_is_found(used: Centre) -> None:
 
 
 def test_every_invariant_is_seen_broken() -> None:
-    assert {name for names, _ in [*CASES, *KRW_CASES] for name in names} == {
+    assert {name for names, _ in [*CASES, *KRW_CASES, *AWARD_CASES] for name in names} == {
         function.__name__ for function in check.INVARIANTS
     }
 
@@ -309,4 +393,10 @@ def test_a_phase_that_shrinks_under_running_devices_is_no_finding(
 def test_a_recall_with_its_transfer_is_no_finding(used: Centre) -> None:
     corrupt = (*RECALLED_SEVEN, f"{RECALL} (1, '2027-03', 'executed', 9, 9, 0, 'x', 7, 1)")
     without_constraints(used.database, *corrupt)
+    assert check.findings(used.database, LATER) == []
+
+
+@pytest.mark.parametrize("statements", FITTING)
+def test_what_fits_is_no_finding(used: Centre, statements: tuple[str, ...]) -> None:
+    without_constraints(used.database, *statements)
     assert check.findings(used.database, LATER) == []

@@ -143,7 +143,7 @@ class TestExpiry:
     def test_more_than_one_transactions_worth_expires(self, centre: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(refunds, "AT_ONCE", 3)
         for number in range(7):
-            centre.award("vision", BUDGET, starts_at=START + number, ends_at=NOW)
+            centre.award("vision", BUDGET, starts_at=START + number, ends_at=START + number + 1)
         assert refunds.expire_ended(centre.database, NOW) == 7
         assert check.findings(centre.database, NOW) == []
 
