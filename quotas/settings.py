@@ -14,7 +14,7 @@ from quotas.domain.policy import Policy
 from quotas.domain.queue import QueueLimits
 from quotas.domain.rates import Precision
 from quotas.domain.recalls import RecallPolicy
-from quotas.domain.units import DAY_SECONDS
+from quotas.domain.units import DAY_SECONDS, PPM
 
 FILE_NAME = "mudeung.toml"
 Positive = Annotated[int, Field(gt=0, le=10**9)]
@@ -55,6 +55,21 @@ class Settings(BaseModel):
     stop_margin_seconds: Positive = Field(120, description="How long before the end of its hold a server is stopped.")
     extend_below_seconds: Positive = Field(1320, description="A hold with less left than this is extended.")
     minimum_session_seconds: Positive = Field(600, description="A server whose first hold would be shorter is refused.")
+    borrow_limit_ppm: Annotated[int, Field(ge=0, le=10**9)] = Field(
+        PPM, description="What a project may borrow of idle devices beyond its ceiling, in millionths of the ceiling."
+    )
+    borrow_minimum_seconds: Annotated[int, Field(ge=0, le=10**9)] = Field(
+        1800, description="How long borrowed devices are kept before they may be wanted back."
+    )
+    preempt_notice_seconds: Positive = Field(
+        300, description="How long before they are stopped those are told whose borrowed devices are wanted back."
+    )
+    seats_early_seconds: Annotated[int, Field(ge=0, le=10**9)] = Field(
+        600, description="How long before a reservation's window begins its seats are kept, and can be claimed."
+    )
+    seats_release_seconds: Positive = Field(
+        900, description="How long after the beginning of a reservation's window unclaimed seats are released."
+    )
     reconcile_seconds: Positive = Field(20, description="Pause between two ticks of the reconciling loop.")
     schedule_seconds: Positive = Field(5, description="Pause between two looks for due schedules.")
     start_timeout_seconds: Positive = Field(
@@ -103,6 +118,9 @@ class Settings(BaseModel):
             raise ValueError("extend_below_seconds must be above stop_margin_seconds")
         if self.minimum_session_seconds > self.hold_seconds + self.stop_margin_seconds:
             raise ValueError("minimum_session_seconds must be at most hold_seconds + stop_margin_seconds")
+        if self.preempt_notice_seconds > self.extend_below_seconds - self.stop_margin_seconds:
+            # What runs on borrowed devices is paid for to the end of the notice, whenever it comes.
+            raise ValueError("preempt_notice_seconds must be at most extend_below_seconds - stop_margin_seconds")
         return self
 
     @model_validator(mode="after")
@@ -122,7 +140,12 @@ class Settings(BaseModel):
             stop_margin=self.stop_margin_seconds,
             extend_below=self.extend_below_seconds,
             minimum=self.minimum_session_seconds,
+            borrow_limit_ppm=self.borrow_limit_ppm,
+            borrow_minimum=self.borrow_minimum_seconds,
+            preempt_notice=self.preempt_notice_seconds,
             offer=self.offer_seconds,
+            seats_early=self.seats_early_seconds,
+            seats_release=self.seats_release_seconds,
         )
 
     def queue_limits(self) -> QueueLimits:

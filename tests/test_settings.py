@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from quotas.domain.policy import Policy
 from quotas.home import open_home
 from quotas.settings import FILE_NAME, SettingsError, read
 
@@ -20,6 +22,21 @@ def test_defaults_hold_without_a_file(tmp_path: Path) -> None:
     settings = read(tmp_path)
     assert (settings.host, settings.port, settings.backend) == ("127.0.0.1", 8000, "local")
     assert settings.policy().hold == 1800
+
+
+def test_every_length_of_the_engine_is_a_setting(tmp_path: Path) -> None:
+    assert read(tmp_path).policy() == Policy()
+    names = {
+        "hold": "hold_seconds",
+        "stop_margin": "stop_margin_seconds",
+        "extend_below": "extend_below_seconds",
+        "minimum": "minimum_session_seconds",
+        "borrow_limit_ppm": "borrow_limit_ppm",
+    }
+    numbers = {each.name: number for number, each in enumerate(fields(Policy), start=700)}
+    numbers |= {"hold": 5000, "stop_margin": 10, "extend_below": 2000}
+    write(tmp_path, "\n".join(f"{names.get(name, name + '_seconds')} = {each}" for name, each in numbers.items()))
+    assert read(tmp_path).policy() == Policy(**numbers)
 
 
 def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
@@ -40,6 +57,10 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("evaluation = 1", "evaluation", "valid boolean"),
         ('reference_precision = "fp31"', "reference_precision", "fp32"),
         ("hold_seconds = 1000", "", "extend_below_seconds must be below"),
+        ("preempt_notice_seconds = 1201", "", "preempt_notice_seconds must be at most extend_below_seconds"),
+        ("preempt_notice_seconds = 0", "preempt_notice_seconds", "greater than 0"),
+        ("borrow_limit_ppm = -1", "borrow_limit_ppm", "greater than or equal to 0"),
+        ("seats_release_seconds = 0", "seats_release_seconds", "greater than 0"),
         ("port = ", "", "not a TOML file"),
     ],
 )

@@ -20,7 +20,13 @@ from quotas.services import check, projects
 from quotas.store import notices
 from tests.platform import BY, CPU, GPU, LARGE, RATES, ROOT, Platform, add_project, build_world, running, wait_for
 
-TINY = {"hold_seconds": 6, "stop_margin_seconds": 2, "extend_below_seconds": 5, "minimum_session_seconds": 3}
+TINY = {
+    "hold_seconds": 6,
+    "stop_margin_seconds": 2,
+    "extend_below_seconds": 5,
+    "minimum_session_seconds": 3,
+    "preempt_notice_seconds": 3,
+}
 """Lengths with which a hold is seen to be extended, and to end, within a test."""
 
 
