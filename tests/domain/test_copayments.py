@@ -166,6 +166,74 @@ class TestRounding:
             total(0, [line(10**9, 2**62, kind)])
 
 
+RUNS = st.lists(
+    st.tuples(st.integers(0, 12 * 30 * 86_400), st.integers(1, 70 * 86_400), st.integers(0, 10**6), st.integers(1, 8)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(RUNS, st.data())
+def test_however_late_runs_settle_and_refunds_come_every_second_is_billed_once(
+    runs: list[tuple[int, int, int, int]], data: st.DataObject
+) -> None:
+    """A year of closings; each run is seen from a drawn month on, not before it ended, and refunded in another."""
+    first = Month(2026, 1)
+    known = {
+        f"run {number}": RunTime(f"run {number}", first.starts_at + start, seconds, 0, devices, price)
+        for number, (start, seconds, price, devices) in enumerate(runs)
+    }
+    late = {name: data.draw(st.integers(0, 2)) for name in known}
+    refund = {
+        name: (data.draw(st.integers(0, 20)), data.draw(st.integers(0, run.paid_seconds)))
+        for name, run in known.items()
+    }
+    month, carried, billed, account = first, 0, 0, Account()
+    for number in range(24):
+        seen = [
+            run
+            for name, run in known.items()
+            if run.started_at + run.paid_seconds <= month.ends_at - late[name] * 30 * 86_400
+        ]
+        seen = [
+            replace(run, refunded_seconds=refund[run.run_id][1] if number >= refund[run.run_id][0] else 0)
+            for run in seen
+        ]
+        taken = lines(seen, month)
+        found = total(carried, taken)
+        carried, billed = found.carried_out, billed + found.amount
+        account = moved(account, found.amount)
+        for line in taken:
+            run = known[line.run_id]
+            if line.kind is LineKind.USE:
+                known[line.run_id] = replace(run, billed=run.billed | {line.month})
+            else:
+                known[line.run_id] = replace(run, credited_seconds=run.credited_seconds + line.seconds)
+        month = month.next()
+    exact = sum(
+        (run.paid_seconds - refund[name][1]) * run.krw_per_device_month * run.devices for name, run in known.items()
+    )
+    assert billed * DEVICE_MONTH_SECONDS + carried == exact
+    assert account.owed + account.paid == billed
+
+
+def moved(account: Account, amount: int) -> Account:
+    """Return the account after a statement's transfers and a payment of half of what is owed; none goes below zero."""
+    owed, paid, credit = account.owed, account.paid, account.credit
+    for posting in postings("key", amount, account):
+        match posting.kind:
+            case TransferKind.BILL:
+                owed += posting.amount
+            case TransferKind.APPLY:
+                credit, paid = credit - posting.amount, paid + posting.amount
+            case TransferKind.CREDIT:
+                owed -= posting.amount
+            case TransferKind.RETURN:
+                paid, credit = paid - posting.amount, credit + posting.amount
+    assert min(owed, paid, credit) >= 0
+    return Account(owed - owed // 2, paid + owed // 2, credit)
+
+
 class TestPostings:
     @pytest.mark.parametrize(
         ("amount", "account", "expected"),

@@ -7,9 +7,18 @@ from dataclasses import replace
 import pytest
 
 from quotas.domain.profiles import Profile
-from quotas.domain.rates import CapabilityFact, DeviceModel, FactStatus, Precision
+from quotas.domain.rates import (
+    CapabilityFact,
+    Density,
+    DeviceModel,
+    FactStatus,
+    Precision,
+    Rate,
+    RateCard,
+    RateRule,
+)
 from quotas.domain.units import InvalidValue
-from quotas.services import profiles
+from quotas.services import profiles, rates
 from tests.centre import GIB, Centre
 
 BY = {"actor": "operator", "now": 1_800_000_000}
@@ -83,6 +92,8 @@ def test_an_image_is_added_once(seeded: Centre) -> None:
         (DeviceModel("x1", "X1", "mig", GIB, "h900", 1, 7), "parent"),
         (DeviceModel("x1", "X1", "mig", GIB, "h100", 8, 7), "units"),
         (DeviceModel("x1", "X1", "mig", GIB, "h100", 0, 7), "units"),
+        (DeviceModel("x1", "X1", "mig", GIB, "h100", 1, 7, "x" * 301), "units_source"),
+        (DeviceModel("x1", "X1", "mig", GIB, "h100", 1, 7, "a", "heard"), "units_status"),  # type: ignore[arg-type]
     ],
 )
 def test_a_device_model_that_cannot_be_is_refused(seeded: Centre, model: DeviceModel, field: str) -> None:
@@ -99,12 +110,55 @@ def test_a_device_model_that_cannot_be_is_refused(seeded: Centre, model: DeviceM
         (CapabilityFact("h100", Precision.FP32, -5, "a source", FactStatus.OFFICIAL), "peak_gflops"),
         (CapabilityFact("h100", Precision.FP32, 2**63, "a source", FactStatus.OFFICIAL), "peak_gflops"),
         (CapabilityFact("h100", Precision.FP32, 5, " ", FactStatus.OFFICIAL), "source"),
+        (CapabilityFact("h100", "fp31", 5, "a", FactStatus.OFFICIAL), "precision"),  # type: ignore[arg-type]
+        (CapabilityFact("h100", Precision.FP32, 5, "a", "heard"), "status"),  # type: ignore[arg-type]
+        (CapabilityFact("h100", Precision.FP32, 5, "a", FactStatus.OFFICIAL, "thin"), "density"),  # type: ignore[arg-type]
+        *(
+            (CapabilityFact("h100", Precision.FP32, 5, "a", FactStatus.OFFICIAL, source_date=date), "source_date")
+            for date in ("", "18", "2018-13", "2018-09-32", "2018-9-1", "yesterday", "0999")
+        ),
     ],
 )
 def test_a_fact_that_cannot_be_is_refused(seeded: Centre, fact: CapabilityFact, field: str) -> None:
     with pytest.raises(InvalidValue) as refused:
         profiles.add_fact(seeded.database, fact, **BY)
     assert refused.value.field == field
+
+
+def test_a_fact_and_a_slice_are_read_as_they_were_added(seeded: Centre) -> None:
+    fact = CapabilityFact(
+        "t4", Precision.INT8, 260_000, "a sheet", FactStatus.OFFICIAL, Density.SPARSE, "2018-09", True
+    )
+    model = DeviceModel("x1", "X1", "mig", GIB, "h100", 3, 7, "read on the device", FactStatus.OFFICIAL)
+    profiles.add_fact(seeded.database, fact, **BY)
+    profiles.add_device_model(seeded.database, model, **BY)
+    models, facts = profiles.devices(seeded.database)
+    assert fact in facts
+    assert model in models
+
+
+def test_a_fact_is_superseded_once_and_kept(seeded: Centre) -> None:
+    words = (seeded.database, "h100", Precision.FP32)
+    source = next(
+        fact.source
+        for fact in profiles.devices(seeded.database)[1]
+        if (fact.device_model, fact.precision) == ("h100", Precision.FP32)
+    )
+    profiles.supersede_fact(*words, source, **BY)
+    kept = [fact for fact in profiles.devices(seeded.database)[1] if fact.source == source and fact.superseded]
+    assert [fact.precision for fact in kept] == [Precision.FP32]
+    for known in (source, "another"):
+        with pytest.raises(InvalidValue, match="states no figure for h100 at fp32 that counts"):
+            profiles.supersede_fact(*words, known, **BY)
+
+
+def test_profiles_are_listed_with_their_prices(seeded: Centre) -> None:
+    free = Rate("cpu-small", 50, RateRule.ASSIGNED, "x", "operator", 0)
+    priced = Rate("h100", 66_900, RateRule.FACT, "x", None, 100_000)
+    card = RateCard(2, BY["now"], Precision.FP32, (free, priced))
+    rates.publish(seeded.database, card, **BY)
+    found = {view.profile.code: view.krw_per_device_month for view in profiles.list_profiles(seeded.database)}
+    assert found == {"cpu-small": 0, "h100-1g": None, "h100": 100_000}
 
 
 def test_two_sources_may_differ_and_one_may_not_say_two_things(seeded: Centre) -> None:
