@@ -9,6 +9,7 @@ from quotas.domain import ledger
 from quotas.store import check as store
 from quotas.store import check_awards as awards_store
 from quotas.store import check_copayments as copayments_store
+from quotas.store import check_pools as pools_store
 from quotas.store import recalls as recalls_store
 from quotas.store.database import Database, Prepared, Row, Transaction
 
@@ -177,6 +178,21 @@ def allocations_are_their_awards(transaction: Transaction, _now: int) -> Iterato
     yield from _rows(transaction, awards_store.SUSPENSION_DIFFERS)
 
 
+def drained_are_the_open_drains(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """The drained devices of a pool are those of its open drains."""
+    return _rows(transaction, pools_store.DRAINED_DIFFERS)
+
+
+def only_borrowed_devices_are_wanted_back(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """A run that gives its devices back holds them beyond its project's ceiling, and says when and for whom."""
+    return _rows(transaction, pools_store.PREEMPTED_FIRM)
+
+
+def marks_are_of_what_is_extended(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """Only what is extended is extended no further, and never than before it began."""
+    return _rows(transaction, pools_store.WRONG_END)
+
+
 INVARIANTS: tuple[Look, ...] = (
     sums_are_zero,
     no_balance_below_zero,
@@ -204,6 +220,9 @@ INVARIANTS: tuple[Look, ...] = (
     changes_are_their_transfers,
     awards_never_overlap,
     allocations_are_their_awards,
+    drained_are_the_open_drains,
+    only_borrowed_devices_are_wanted_back,
+    marks_are_of_what_is_extended,
 )
 """Each is a function of its name, whose docstring says what must be so."""
 

@@ -198,6 +198,23 @@ CASES: list[tuple[set[str], tuple[str, ...]]] = [
         {"recalls_are_their_transfers"},
         (*RECALLED_SEVEN, f"{RECALL} (2, '2027-03', 'executed', 7, 7, 0, 'x', 7, 1)"),
     ),
+    ({"drained_are_the_open_drains"}, ("UPDATE pool_devices SET drained = drained + 1",)),
+    (
+        {"only_borrowed_devices_are_wanted_back"},
+        (f"UPDATE runs SET preempt_at = {LATER}, preempted_for = 'x' WHERE id = {OPEN}",),
+    ),
+    (
+        {"only_borrowed_devices_are_wanted_back", "rate_in_use_is_the_open_holds"},
+        (
+            f"UPDATE runs SET preempted_for = 'x' WHERE id = {OPEN}",
+            f"UPDATE holds SET priority = 'borrowed' WHERE run_id = {OPEN}",
+        ),
+    ),
+    ({"marks_are_of_what_is_extended"}, (f"UPDATE holds SET ends_by = opened_at - 1 WHERE run_id = {OPEN}",)),
+    (
+        {"marks_are_of_what_is_extended"},
+        ("UPDATE holds SET ends_by = until_at WHERE run_id = (SELECT id FROM runs WHERE kind = 'batch')",),
+    ),
 ]
 
 
