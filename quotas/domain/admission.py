@@ -283,18 +283,19 @@ def pool_has_room(request: Request, situation: Situation, now: int, policy: Poli
     """A pool has the healthy devices that the profile needs, for long enough; a CPU profile needs none."""
     if situation.device_model is None or free_pool(request, situation, now, policy) is not None:
         return None
-    needed, reserved = situation.device_count, sum(pool.reserved for pool in situation.pools)
+    needed, seat = situation.device_count, situation.seat
+    pools = [pool for pool in situation.pools if seat is None or pool.id == seat.pool_id]
     numbers: dict[str, str | int] = {
         **_names(request),
         "device": situation.device_model,
         "needed": needed,
-        "healthy": sum(pool.healthy for pool in situation.pools),
-        "in_use": sum(pool.in_use for pool in situation.pools),
-        "reserved": reserved,
+        "healthy": sum(pool.healthy for pool in pools),
+        "in_use": sum(pool.in_use for pool in pools),
+        "reserved": sum(pool.reserved for pool in pools),
     }
-    free = [pool for pool in situation.pools if pool.in_use + pool.reserved + needed <= pool.healthy]
-    if not free or situation.seat is not None:
-        return Refused(Code.POOL_FULL, numbers)
+    free = [pool for pool in pools if pool.in_use + pool.reserved + needed <= pool.healthy]
+    if not free or seat is not None:
+        return Refused(Code.POOL_FULL if seat is None else Code.SEAT_LOST, numbers)
     until = max(pool.ends_by(needed) or 0 for pool in free)
     return Refused(Code.RESERVED_SOON, {**numbers, "until": show_instant(until)})
 

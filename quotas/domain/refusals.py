@@ -33,6 +33,7 @@ class Code(StrEnum):
     CEILING = "ceiling"
     BORROW_LIMIT = "borrow_limit"
     POOL_FULL = "pool_full"
+    SEAT_LOST = "seat_lost"
     RESERVED_SOON = "reserved_soon"
     QUEUE_AHEAD = "queue_ahead"
     QUEUE_LIMIT = "queue_limit"
@@ -199,6 +200,13 @@ TABLE: dict[Code, Explanation] = {
         "{device}: 정상 {healthy}대 중 {in_use}대 사용, {reserved}대 예약. {profile}에는 {needed}대가 필요합니다.",
         "Wait in the queue, or choose another profile.",
         "대기열에서 기다리거나 다른 프로필을 선택하세요.",
+    ),
+    Code.SEAT_LOST: Explanation(
+        409,
+        "Your seat has no device: of {healthy} healthy {device}, {in_use} are in use; {profile} needs {needed}.",
+        "예약 좌석에 장치가 없습니다: 정상 {device} {healthy}대 중 {in_use}대 사용 중. {profile}에는 {needed}대 필요.",
+        "The pool lost devices. Tell your instructor, or choose another profile.",
+        "장치가 줄었습니다. 강사에게 알리거나 다른 프로필을 선택하세요.",
     ),
     Code.RESERVED_SOON: Explanation(
         409,

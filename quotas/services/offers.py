@@ -15,7 +15,7 @@ from quotas.store import offers as offers_store
 from quotas.store.database import Database, Row, Transaction
 
 _CAN_BE_CURED_BY_A_SMALLER_PROFILE = frozenset(
-    {Code.CEILING, Code.POOL_FULL, Code.BUDGET_SHORT, Code.PROFILE_NOT_OFFERED, Code.PROFILE_UNRATED}
+    {Code.CEILING, Code.POOL_FULL, Code.SEAT_LOST, Code.BUDGET_SHORT, Code.PROFILE_NOT_OFFERED, Code.PROFILE_UNRATED}
 )
 
 

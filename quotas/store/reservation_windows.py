@@ -77,6 +77,7 @@ _FULL = (
         profiles.c.name_en.label("profile_en"),
         allocations.c.revoked_at,
     )
+    .select_from(reservation_windows)
     .join(reservations, reservations.c.id == reservation_windows.c.reservation_id)
     .join(projects, projects.c.id == reservation_windows.c.project_id)
     .join(profiles, profiles.c.id == reservation_windows.c.profile_id)
@@ -289,6 +290,7 @@ _PHASES = Prepared(
 )
 _POOLS = Prepared(
     select(pools.c.id, pools.c.code, pool_devices.c.drained)
+    .select_from(pools)
     .join(pool_devices, pool_devices.c.pool_id == pools.c.id)
     .where(pool_devices.c.device_model == bindparam("model"))
     .order_by(pools.c.code)
@@ -334,6 +336,7 @@ _PROMISED = Prepared(
         rates.c.gflops,
         func.sum(reservation_windows.c.ends_at - reservation_windows.c.starts_at).label("seconds"),
     )
+    .select_from(reservation_windows)
     .join(rates, and_(rates.c.version == _card, rates.c.profile_id == reservation_windows.c.profile_id))
     .where(
         reservation_windows.c.project_id == bindparam("project_id"),

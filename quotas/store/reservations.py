@@ -62,6 +62,7 @@ _FULL = (
         pools.c.code.label("pool"),
         _requester.c.username.label("requester"),
     )
+    .select_from(reservations)
     .join(projects, projects.c.id == reservations.c.project_id)
     .join(profiles, profiles.c.id == reservations.c.profile_id)
     .join(pools, pools.c.id == reservations.c.pool_id)
@@ -299,6 +300,7 @@ _CLAIMS = Prepared(
         holds.c.until_at,
         (holds.c.state == _word(HoldState.OPEN.value)).label("is_open"),
     )
+    .select_from(holds)
     .join(runs, runs.c.id == holds.c.run_id)
     .join(persons, persons.c.id == runs.c.person_id)
     .join(reservation_windows, reservation_windows.c.id == holds.c.window_id)
