@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from quotas.domain.awards import LONGEST_GRACE_DAYS, Programme
 from quotas.domain.policy import Policy
 from quotas.domain.queue import QueueLimits
 from quotas.domain.rates import Precision
@@ -50,6 +51,9 @@ class Settings(BaseModel):
     )
     oversubscription_limit_ppm: Positive = Field(
         1_500_000, description="Sum of awards that may be approved, in millionths of the powered capacity."
+    )
+    storage_grace_days: Annotated[int, Field(ge=0, le=LONGEST_GRACE_DAYS)] = Field(
+        30, description="Days for which a project's files are kept after the end of an award that is given from now on."
     )
     hold_seconds: Positive = Field(1800, description="Length of a notebook's rolling hold.")
     stop_margin_seconds: Positive = Field(120, description="How long before the end of its hold a server is stopped.")
@@ -151,6 +155,12 @@ class Settings(BaseModel):
     def queue_limits(self) -> QueueLimits:
         """Return how long, and in how many places, someone may wait."""
         return QueueLimits(self.queue_limit_seconds, self.queue_entries_per_person)
+
+    def programme(self, *, consent: bool = False) -> Programme:
+        """Return what is set for every award that is given or changed; `consent`: also above the limit."""
+        return Programme(
+            self.reference_precision.value, self.oversubscription_limit_ppm, self.storage_grace_days, consent
+        )
 
     def recalls(self) -> RecallPolicy:
         """Return when an award counts as used too little, and what follows."""
