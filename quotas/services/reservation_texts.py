@@ -79,8 +79,8 @@ def decided(row: Row, windows: int, first: str, *, approved: bool, reason: str) 
             f"{row.title_ko} ({row.project}): 예약이 승인되지 않았습니다.{why_ko}",
         )
     english = (
-        f"{row.title_en} ({row.project}): your reservation is approved, {row.seats} × {row.profile} in {windows}"
-        f" windows, the first {first}.{why_en}"
+        f"{row.title_en} ({row.project}): your reservation is approved, {row.seats} × {row.profile}, windows:"
+        f" {windows}, the first {first}.{why_en}"
     )
     korean = (
         f"{row.title_ko} ({row.project}): 예약이 승인되었습니다. {row.profile} {row.seats}석 × {windows}회,"
@@ -153,10 +153,8 @@ def warnings(assessment: Assessment) -> list[tuple[str, str]]:
             )
         )
     if assessment.passed:
+        passed = assessment.passed
         found.append(
-            (
-                f"{assessment.passed} windows have begun and are left out.",
-                f"이미 시작된 {assessment.passed}회는 제외됩니다.",
-            )
+            (f"Windows that have begun, and are left out: {passed}.", f"이미 시작되어 제외되는 회차: {passed}회.")
         )
     return found
