@@ -9,45 +9,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from quotas.backends.local import LocalBackend
 from quotas.backends.port import BackendAway
-from quotas.domain.admission import Admitted, Request
-from quotas.domain.launch import RUN_VARIABLE, Launch, Seen
-from quotas.domain.policy import Policy
-from quotas.domain.profiles import Profile
+from quotas.domain.launch import Seen
 from quotas.domain.runs import RunKind, new_run_id
-from quotas.services import admission, check, doors, projects
+from quotas.services import admission, doors, projects
 from quotas.services.reconciliation import STOP_GRACE_SECONDS, SUSPECT_SECONDS, Reconciler
 from quotas.store import notices
-from quotas.store import runs as runs_store
 from tests.centre import Centre
-
-POLICY = Policy()
-PROFILE = Profile("cpu-small", "작은 CPU", "CPU small", "image", 1000, 2**30, 2**30)
-
-
-@pytest.fixture
-def centre(seeded: Centre) -> Centre:
-    """The small centre with people, supply and one active project."""
-    return seeded
-
-
-class Door:
-    """A hub reduced to what the loop asks: the runs that it knows, or that it is away."""
-
-    def __init__(self) -> None:
-        self.known: set[str] | None = set()
-        self.forgotten: list[tuple[str, str]] = []
-
-    def known_runs(self) -> frozenset[str] | None:
-        return None if self.known is None else frozenset(self.known)
-
-    def forget_server(self, person: str, project: str) -> bool:
-        self.forgotten.append((person, project))
-        return self.known is not None
+from tests.services import loop
+from tests.services.loop import DEAF, POLICY, World
 
 
 class Away(LocalBackend):
@@ -57,71 +30,10 @@ class Away(LocalBackend):
         raise BackendAway("no answer")
 
 
-class World:
-    """A centre whose project is in its award now, a backend in a folder, and a loop."""
-
-    def __init__(self, centre: Centre, folder: Path) -> None:
-        self.centre, self.folder = centre, folder
-        self.backend = LocalBackend(folder / "runs")
-        self.door = Door()
-        self.now = centre.now
-        self.instance = doors.boot(centre.database, "hub", centre.now - 60)
-        self.loop = Reconciler(centre.database, self.backend, self.door, POLICY, 600)
-        self.launched: list[str] = []
-
-    def hold(self, profile: str = "cpu-small", kind: RunKind = RunKind.NOTEBOOK, seconds: int | None = None) -> str:
-        run_id = new_run_id()
-        request = Request(run_id, kind, self.centre.member, self.centre.project, profile, seconds, door=self.instance)
-        assert isinstance(admission.reserve(self.centre.database, request, self.now, POLICY), Admitted)
-        return run_id
-
-    def launch(self, run_id: str, *command: str) -> None:
-        self.launched.append(run_id)
-        self.backend.launch(
-            Launch(
-                run_id,
-                RunKind.NOTEBOOK,
-                self.centre.member,
-                self.centre.project,
-                PROFILE,
-                command or ("sleep", "600"),
-                str(self.folder),
-            )
-        )
-
-    def start(self, run_id: str) -> None:
-        """As the gate does: launch, mark as running, known to the hub. The ledger's clock is the test's."""
-        self.launch(run_id)
-        admission.started(self.centre.database, run_id, self.now)
-        if self.door.known is not None:
-            self.door.known.add(run_id)
-
-    def tick(self, after: int = 20) -> dict[str, int]:
-        self.now += after
-        return dict(self.loop.tick(self.now))
-
-    def row(self, run_id: str) -> runs_store.Row:
-        with self.centre.database.read() as transaction:
-            return runs_store.one(transaction, run_id)
-
-    def alive(self, run_id: str) -> list[int]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(RUN_VARIABLE) == run_id and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process.pid)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return found
-
-
 @pytest.fixture
-def world(centre: Centre, tmp_path: Path) -> Iterator[World]:
-    found = World(centre, tmp_path)
-    yield found
-    for run_id in found.launched:
-        found.backend.stop(run_id, 0)
-    assert check.findings(centre.database, found.now) == []
+def world(seeded: Centre, tmp_path: Path) -> Iterator[World]:
+    """The small centre with people, supply and one active project, and a loop."""
+    yield from loop.in_a_folder(seeded, tmp_path)
 
 
 def test_a_running_server_is_extended_without_an_end(world: World) -> None:
@@ -274,15 +186,11 @@ def test_a_batch_run_is_stopped_at_its_time_limit_and_left_to_its_door(world: Wo
 
 def test_many_that_do_not_listen_are_stopped_together(world: World) -> None:
     """One at a time, each would keep the others for the whole of its grace."""
-    deaf = ("sh", "-c", "trap '' TERM; touch heard-$MUDEUNG_RUN; while :; do sleep 0.2; done")
     runs = [world.hold(kind=RunKind.BATCH, seconds=600) for _ in range(6)]
     for run_id in runs:
-        world.launch(run_id, *deaf)
+        world.launch(run_id, *DEAF)
         admission.started(world.centre.database, run_id, world.now)
-    deadline = time.monotonic() + 20
-    while not all((world.folder / f"heard-{run_id}").exists() for run_id in runs):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    world.wait_for_deaf(runs)
     projects.end(world.centre.database, world.centre.project, actor="operator", now=world.now)
     began = time.monotonic()
     assert world.tick() == {"stopped": 6, "expired": 1}
