@@ -16,7 +16,7 @@ from quotas.domain.policy import Policy
 from quotas.domain.queue import DOOR as QUEUE
 from quotas.domain.reconciliation import Action, HeldRun, action
 from quotas.domain.runs import Limit, Outcome, RunKind, RunState
-from quotas.services import admission, preemption, pressure, refunds
+from quotas.services import admission, preemption, pressure, refunds, reservation_windows
 from quotas.services.admission import Ended
 from quotas.store import audit
 from quotas.store import runs as runs_store
@@ -41,16 +41,30 @@ class HubDoor(Protocol):
         """Ask the hub to clear its record of a server that was stopped; return whether it took the request."""
 
 
-Part = Callable[[Database, int, Policy], int]
-"""A part of a round, given the moment and the policy; it returns how much it has changed."""
+Part = Callable[[Database, int, Policy], Counter[str]]
+"""A part of a round, given the moment and the policy; it returns what it did, and how often."""
 
-BEFORE: tuple[tuple[str, Part], ...] = (
-    ("marked", pressure.relieve),
-    ("spared", lambda database, now, _policy: preemption.spare_in_vain(database, now)),
-)
-"""What is done before anything that runs is extended: who holds devices how far follows from it."""
 
-AFTER: tuple[tuple[str, Part], ...] = (("expired", lambda database, now, _policy: refunds.expire_ended(database, now)),)
+def _windows(database: Database, now: int, policy: Policy) -> Counter[str]:
+    done = reservation_windows.tick(database, now, policy)
+    return Counter({f"window_{what}": count for what, count in done.items()})
+
+
+def _marks(database: Database, now: int, policy: Policy) -> Counter[str]:
+    return Counter(marked=pressure.relieve(database, now, policy))
+
+
+def _spared(database: Database, now: int, _policy: Policy) -> Counter[str]:
+    return Counter(spared=preemption.spare_in_vain(database, now))
+
+
+def _expired(database: Database, now: int, _policy: Policy) -> Counter[str]:
+    return Counter(expired=refunds.expire_ended(database, now))
+
+
+BEFORE: tuple[Part, ...] = (_windows, _marks, _spared)
+"""What is done before anything that runs is extended: who holds devices, and how far, follows from it."""
+AFTER: tuple[Part, ...] = (_expired,)
 
 _OUTCOMES: dict[Limit | None, Outcome] = {Limit.RIGHTS: Outcome.REVOKED, Limit.PREEMPTED: Outcome.PREEMPTED}
 """As what a run is counted that is stopped because of a limit; every other is `limit`."""
@@ -95,8 +109,8 @@ class Reconciler:
         is stopped. Where the backend does not answer, holds are extended and nothing is concluded.
         """
         done: Counter[str] = Counter()
-        for name, part in BEFORE:
-            done.update(self._part(name, part, now))
+        for part in BEFORE:
+            done.update(self._part(part, now))
         try:
             listed: dict[str, Seen] | None = {seen.run_id: seen for seen in self.backend.list_runs()}
         except BackendAway as away:
@@ -123,15 +137,15 @@ class Reconciler:
             strangers = [listed[run_id] for run_id in sorted(set(listed) - held)]
             done.update(_together(lambda seen: self._not_held(seen, now), strangers))
         self.suspects = {run: since for run, since in self.suspects.items() if run in held}
-        for name, part in AFTER:
-            done.update(self._part(name, part, now))
+        for part in AFTER:
+            done.update(self._part(part, now))
         return +done  # without what was done not once
 
-    def _part(self, name: str, part: Part, now: int) -> Counter[str]:
+    def _part(self, part: Part, now: int) -> Counter[str]:
         try:
-            return Counter({name: part(self.database, now, self.policy)})
+            return part(self.database, now, self.policy)
         except Exception:
-            log.exception("%s: not done in this round", name)
+            log.exception("%s: not done in this round", part.__name__)
             return Counter(failed=1)
 
     def _safely(self, row: Row, known: _Known, now: int) -> str | Ending:
