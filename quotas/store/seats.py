@@ -78,13 +78,15 @@ TAKE_SEAT = Prepared(
     .values(
         kept=reservation_windows.c.kept - _word(1),
         claimed=case(
+            (reservation_windows.c.state != _word(WindowState.OPEN.value), reservation_windows.c.claimed),
             (reservation_windows.c.claimed >= reservation_windows.c.seats, reservation_windows.c.claimed),
             (_had_one_before, reservation_windows.c.claimed),
             else_=reservation_windows.c.claimed + _word(1),
         ),
     )
 )
-"""`claimed` rises with each person who takes a seat for the first time: so many seats are not released."""
+"""`claimed` rises with each person who takes a seat for the first time: so many seats are not released, and from then
+on there are no more."""
 
 GIVE_SEAT = Prepared(
     update(reservation_windows)

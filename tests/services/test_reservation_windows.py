@@ -190,6 +190,16 @@ class TestComingBack:
         tick(course, RELEASE)
         assert seats(course, number) == ("released", 2, 2, 0)
 
+    def test_after_the_release_the_seats_of_who_left_are_the_rosters(self, course: Centre) -> None:
+        number = approved(course).number
+        tick(course, OPENS)
+        run = course.admitted(OPENS, person="bob")
+        tick(course, RELEASE)
+        leave(course, run.run_id, OPENS, RELEASE + 60)
+        assert course.admitted(RELEASE + 60, person="cho").priority is Priority.RESERVED
+        assert seats(course, number) == ("released", 0, 1, 1)
+        assert window(course, number).released == 3
+
     def test_a_seat_that_is_left_after_the_end_gives_nothing_back(self, course: Centre) -> None:
         number = approved(course).number
         tick(course, OPENS)
