@@ -43,6 +43,24 @@ def factor_ppm(field: str, text: str) -> int:
     return amount(field, int(number))
 
 
+def share_ppm(field: str, text: str) -> int:
+    """Read ``0.85`` or ``85%`` as millionths, above zero and at most the whole. Raises InvalidValue."""
+    share = factor_ppm(field, text.removesuffix("%"))
+    if text.endswith("%"):
+        share, rest = divmod(share, 100)
+        if rest:
+            raise InvalidValue(field, "must have at most four decimals", "소수점 아래 4자리까지 쓸 수 있습니다")
+        amount(field, share)
+    if share > PPM:
+        raise InvalidValue(field, f"must be at most 1, not {text}", f"1 이하여야 합니다 (입력: {text})")
+    return share
+
+
+def shares_ppm(field: str, text: str) -> list[int]:
+    """Read ``50%,50%`` or ``0.5,0.5`` as millionths; an empty text is none. Raises InvalidValue."""
+    return [share_ppm(field, each) for each in names(text)]
+
+
 def names(text: str) -> list[str]:
     """Read ``a,b`` as a list of names, blanks left out."""
     return [each.strip() for each in text.split(",") if each.strip()]

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import amounts
+from cli import amounts, storage
 from cli.session import Session, command
 from cli.tables import Column, Format, FormatOption, Kind, show, show_one
 from quotas.domain.people import MembershipRole
 from quotas.domain.projects import Award, ProjectKind
 from quotas.domain.rates import Precision
-from quotas.domain.units import PPM, InvalidValue, parse_instant, parse_rate_gflops
+from quotas.domain.units import InvalidValue, parse_instant, parse_rate_gflops
 from quotas.services import projects
 from quotas.services.project_views import ProjectView
 
@@ -43,8 +43,15 @@ ONE = (
     Column("ceiling_gflops", "at once at most", "동시 한도", Kind.RATE),
     Column("in_use_gflops", "in use", "사용 중", Kind.RATE),
     Column("granted_gflops_seconds", "granted", "총 배정", Kind.AMOUNT),
+    Column("pending_gflops_seconds", "in later tranches", "미지급", Kind.AMOUNT),
+    Column("forfeited_gflops_seconds", "forfeited", "지급 취소", Kind.AMOUNT),
     Column("expired_gflops_seconds", "expired", "소멸", Kind.AMOUNT),
+    Column("suspended_at", "suspended", "정지", Kind.INSTANT),
+    Column("revoked_at", "revoked", "취소", Kind.INSTANT),
+    Column("standing_reason", "why", "정지·취소 사유"),
     Column("ended_at", "ended", "종료됨", Kind.INSTANT),
+    Column("storage_until", "files kept until", "파일 보관 기한", Kind.INSTANT),
+    Column("closed_at", "closed", "폐쇄", Kind.INSTANT),
     Column("profiles", "profiles", "프로필"),
     Column("members", "members", "구성원"),
 )
@@ -78,6 +85,7 @@ def register(app: typer.Typer) -> None:
     )(approve)
     command(group, "reject", example='mudeung projects reject vision-lab --reason "no data plan"')(reject)
     command(group, "end", example="mudeung projects end vision-lab")(end)
+    storage.register(group)
     members = typer.Typer(help="Who works on a project.", no_args_is_help=True)
     command(members, "list", example="mudeung projects members list vision-lab")(list_members)
     command(members, "add", example="mudeung projects members add vision-lab minji --role member")(add_member)
@@ -150,6 +158,9 @@ def approve(  # noqa: PLR0913 - each is one part of a decision
     ends: EndsOption = None,
     burst: Annotated[str, typer.Option(help="How many times the award may run at once.")] = "1",
     utilisation: Annotated[str, typer.Option(help="Share of the award × time that is granted.")] = "1",
+    tranches: Annotated[
+        str, typer.Option(help="Shares in which it is granted, as in 50%,50%; each but the first by a report.")
+    ] = "",
     profiles: Annotated[str, typer.Option(help="Codes of profiles that it may start, with commas between.")] = "",
     reason: Annotated[str, typer.Option(help="What the applicant reads.")] = "",
     consent: Annotated[
@@ -164,7 +175,7 @@ def approve(  # noqa: PLR0913 - each is one part of a decision
         starts_at=asked.requested_starts_at if starts is None else parse_instant("starts", starts),
         ends_at=asked.requested_ends_at if ends is None else parse_instant("ends", ends),
         burst_ppm=amounts.factor_ppm("burst", burst),
-        utilisation_ppm=_share("utilisation", utilisation),
+        utilisation_ppm=amounts.share_ppm("utilisation", utilisation),
     )
     view = projects.approve(
         session.database,
@@ -176,16 +187,11 @@ def approve(  # noqa: PLR0913 - each is one part of a decision
         reason=reason,
         reference_precision=session.settings.reference_precision.value,
         oversubscription_limit_ppm=session.settings.oversubscription_limit_ppm,
+        storage_grace_days=session.settings.storage_grace_days,
+        tranches_ppm=amounts.shares_ppm("tranches", tranches),
         consent=consent,
     )
     _show(session, view)
-
-
-def _share(field: str, text: str) -> int:
-    share = amounts.factor_ppm(field, text)
-    if share > PPM:
-        raise InvalidValue(field, f"must be at most 1, not {text}", f"1 이하여야 합니다 (입력: {text})")
-    return share
 
 
 def reject(
@@ -272,8 +278,15 @@ def _row(session: Session, view: ProjectView) -> dict[str, Any]:
         "ceiling_gflops": view.ceiling_gflops,
         "in_use_gflops": view.in_use_gflops,
         "granted_gflops_seconds": view.granted,
+        "pending_gflops_seconds": view.pending,
+        "forfeited_gflops_seconds": view.forfeited,
         "expired_gflops_seconds": view.expired,
+        "suspended_at": view.suspended_at,
+        "revoked_at": view.revoked_at,
+        "standing_reason": view.standing_reason,
         "ended_at": view.ended_at,
+        "storage_until": view.storage_until,
+        "closed_at": view.closed_at,
         "profiles": list(view.profiles),
         "members": _members(view),
     }

@@ -93,7 +93,7 @@ def test_there_is_a_project_in_each_phase_and_a_course(town: Database) -> None:
     assert phases["drug-screen"] is Phase.APPLIED
     assert phases["chat-companion"] is Phase.REJECTED
     assert phases["lidar-maps"] is Phase.ENDED
-    assert phases["harbor-watch"] is Phase.ENDED
+    assert phases["harbor-watch"] is Phase.GRACE
     course = projects.show(town, "ml-basics", NOW)
     assert course is not None
     assert (course.kind, course.phase) == (ProjectKind.COURSE, Phase.ACTIVE)
@@ -211,7 +211,7 @@ def test_it_loads_on_any_day(database: Database, day: datetime) -> None:
     now = int(day.timestamp())
     example.load(database, now=now)
     phases = {view.phase for view in projects.list_projects(database, now)}
-    assert phases == set(Phase) - {Phase.EXHAUSTED}
+    assert phases == set(Phase) - {Phase.EXHAUSTED, Phase.SUSPENDED, Phase.REVOKED, Phase.CLOSED}
     assert check.findings(database, now) == []
 
 
