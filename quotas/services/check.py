@@ -10,6 +10,7 @@ from quotas.store import check as store
 from quotas.store import check_awards as awards_store
 from quotas.store import check_copayments as copayments_store
 from quotas.store import check_pools as pools_store
+from quotas.store import check_seats as seats_store
 from quotas.store import recalls as recalls_store
 from quotas.store.database import Database, Prepared, Row, Transaction
 
@@ -193,6 +194,27 @@ def marks_are_of_what_is_extended(transaction: Transaction, _now: int) -> Iterat
     return _rows(transaction, pools_store.WRONG_END)
 
 
+def reserved_devices_are_the_kept_seats(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """The reserved devices of a pool are those of the seats that open windows keep; no other window keeps any."""
+    yield from _rows(transaction, seats_store.RESERVED_DIFFERS)
+    yield from _rows(transaction, seats_store.KEPT_BY_NO_WINDOW)
+
+
+def no_more_seats_than_the_window_has(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """The claimed seats of a window, and those that are taken and kept, are never more than it has."""
+    return _rows(transaction, seats_store.TOO_MANY_SEATS)
+
+
+def seats_are_the_rosters(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """A reserved hold is of a window, within it, of its project and profile, by someone who was on its roster then."""
+    return _rows(transaction, seats_store.SEAT_OF_A_STRANGER)
+
+
+def nothing_admitted_into_kept_seats(transaction: Transaction, now: int) -> Iterator[tuple[str, str]]:
+    """Nothing else was admitted to the devices of seats that are kept or taken."""
+    return _rows(transaction, seats_store.ADMITTED_INTO_SEATS, now=now)
+
+
 INVARIANTS: tuple[Look, ...] = (
     sums_are_zero,
     no_balance_below_zero,
@@ -223,6 +245,10 @@ INVARIANTS: tuple[Look, ...] = (
     drained_are_the_open_drains,
     only_borrowed_devices_are_wanted_back,
     marks_are_of_what_is_extended,
+    reserved_devices_are_the_kept_seats,
+    no_more_seats_than_the_window_has,
+    seats_are_the_rosters,
+    nothing_admitted_into_kept_seats,
 )
 """Each is a function of its name, whose docstring says what must be so."""
 

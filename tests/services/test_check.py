@@ -13,6 +13,7 @@ from quotas.domain.runs import RunKind
 from quotas.services import check, copayments, refunds
 from tests.databases import without_constraints
 from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, START, Centre
+from tests.services.seat_cases import RIGHT_SEATS, SEAT_CASES
 
 NOW = START + DAY
 BUDGET = 100_000 * GPU_GFLOPS
@@ -371,7 +372,7 @@ def test_an_integer_that_became_a_fraction_is_found(used: Centre) -> None:
 
 
 def test_every_invariant_is_seen_broken() -> None:
-    assert {name for names, _ in [*CASES, *KRW_CASES, *AWARD_CASES] for name in names} == {
+    assert {name for names, _ in [*CASES, *KRW_CASES, *AWARD_CASES, *SEAT_CASES] for name in names} == {
         function.__name__ for function in check.INVARIANTS
     }
 
@@ -415,5 +416,19 @@ def test_a_recall_with_its_transfer_is_no_finding(used: Centre) -> None:
 
 @pytest.mark.parametrize("statements", FITTING)
 def test_what_fits_is_no_finding(used: Centre, statements: tuple[str, ...]) -> None:
+    without_constraints(used.database, *statements)
+    assert check.findings(used.database, LATER) == []
+
+
+@pytest.mark.parametrize(("invariants", "statements"), SEAT_CASES)
+def test_what_is_broken_of_seats_is_found_by_name(
+    used: Centre, invariants: set[str], statements: tuple[str, ...]
+) -> None:
+    without_constraints(used.database, *statements)
+    assert found(used) == invariants
+
+
+@pytest.mark.parametrize("statements", RIGHT_SEATS)
+def test_seats_that_are_rightly_kept_and_taken_are_no_finding(used: Centre, statements: tuple[str, ...]) -> None:
     without_constraints(used.database, *statements)
     assert check.findings(used.database, LATER) == []
