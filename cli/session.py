@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,6 +61,7 @@ class Session:
     path: Path
     asked_language: str | None
     now: int
+    _opened: list[Database] = field(default_factory=list, init=False, repr=False)
 
     @cached_property
     def language(self) -> str:
@@ -120,10 +121,17 @@ class Session:
     def any_database(self) -> Database:
         """Return the ledger's database, whatever its schema."""
         try:
-            return self.home.database()
+            database = self.home.database()
         except (sqlalchemy.exc.ArgumentError, ImportError) as error:
             where = self.home.path / settings_file.FILE_NAME
             raise SettingsError(f"{where}: database_url: {error}") from None
+        self._opened.append(database)
+        return database
+
+    def close(self) -> None:
+        """Every connection to the ledger is closed."""
+        for database in self._opened:
+            database.close()
 
     @property
     def actor(self) -> str:
@@ -197,6 +205,8 @@ def with_messages(session: Session, work: Callable[[], object], name: str) -> No
         _end(session, session.text(f"the backend does not answer: {away}", f"백엔드 응답 없음: {away}"), FAILED)
     except PermissionError as denied:
         _end(session, session.text(f"no permission: {denied}", f"권한이 없습니다: {denied}"), FAILED)
+    finally:
+        session.close()
 
 
 def _note_refusal(session: Session, name: str, field: str) -> None:
