@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, and_, bindparam, cast, func, literal, or_, select
+from sqlalchemy import BindParameter, ColumnElement, String, and_, bindparam, cast, func, literal, or_, select
 
 from quotas.domain.priorities import Priority
 from quotas.domain.reservations import WindowState
@@ -25,7 +25,7 @@ from quotas.store.tables import (
     runs,
 )
 
-_now = bindparam("now")
+_now: BindParameter[int] = bindparam("now")
 _window = ("window " + cast(reservation_windows.c.id, String)).label("window")
 _open_hold = holds.c.state == literal(HoldState.OPEN.value, literal_execute=True)
 _reserved = holds.c.priority == literal(Priority.RESERVED.value, literal_execute=True)
