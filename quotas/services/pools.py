@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from quotas.domain.devices import peaks
 from quotas.domain.pools import CapacityPhase, Drain, check_drain
+from quotas.domain.priorities import Priority, gives_way_before
 from quotas.domain.rates import Precision
 from quotas.domain.texts import code as checked_code
 from quotas.domain.texts import text
@@ -13,6 +14,7 @@ from quotas.domain.units import InvalidValue, amount, show_instant
 from quotas.services.people import taken, unknown
 from quotas.store import audit
 from quotas.store import pools as store
+from quotas.store import preemption as holders_store
 from quotas.store import profiles as profiles_store
 from quotas.store import rates as rates_store
 from quotas.store.database import Conflict, Database, Row, Transaction
@@ -229,6 +231,90 @@ def _devices(transaction: Transaction, pool: str, device_model: str, now: int) -
             f"{pool}에 {device_model!r:.60}이(가) 없습니다. 있는 장치: {known}",
         )
     return found
+
+
+@dataclass(frozen=True)
+class PhaseView:
+    """A dated phase of one pool; `is_in_force` when it is the one that holds now."""
+
+    pool: str
+    phase: CapacityPhase
+    is_in_force: bool
+
+
+def phases(database: Database, pool: str, now: int) -> list[PhaseView]:
+    """Return all phases of the pool, by model and time. Raises InvalidValue for an unknown pool."""
+    with database.read() as transaction:
+        _pool_id(transaction, pool)
+        rows = [row for row in store.every_phase(transaction) if row.code == pool]
+    newest: dict[str, int] = {}
+    for row in rows:
+        if row.from_at <= now:
+            newest[row.device_model] = row.from_at
+    rows.sort(key=lambda row: (row.device_model, row.from_at))
+    return [
+        PhaseView(
+            pool,
+            CapacityPhase(row.device_model, row.from_at, row.installed, row.powered, row.healthy),
+            newest.get(row.device_model) == row.from_at,
+        )
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True)
+class HolderView:
+    """A run that holds devices of the pool; `fair_share` is its project's F. Instants in seconds UTC.
+
+    `ends_by`: it is extended no further. `preempt_at`: it gives its devices back then.
+    """
+
+    run_id: str
+    kind: str
+    project: str
+    profile: str
+    device_model: str
+    device_count: int
+    priority: Priority
+    fair_share: float
+    opened_at: int
+    until_at: int
+    ends_by: int | None
+    preempt_at: int | None
+
+
+def holders(database: Database, pool: str, now: int) -> list[HolderView]:
+    """Return who holds devices of the pool, by model, in the order in which they would give way.
+
+    Raises InvalidValue for an unknown pool.
+    """
+    with database.read() as transaction:
+        pool_id = _pool_id(transaction, pool)
+        models = [row.device_model for row in store.capacity(transaction, now) if row.code == pool]
+        rows = [row for model in models for row in holders_store.open_holds(transaction, model)]
+    found = [
+        (holders_store.holder(row, now, asked=row.ends_by is not None or row.preempt_at is not None), row)
+        for row in rows
+        if row.pool_id == pool_id
+    ]
+    found.sort(key=lambda each: (each[1].device_model, gives_way_before(each[0])))
+    return [
+        HolderView(
+            run_id=row.id,
+            kind=row.kind,
+            project=row.project,
+            profile=row.profile,
+            device_model=row.device_model,
+            device_count=row.device_count,
+            priority=each.priority,
+            fair_share=each.fair_share,
+            opened_at=row.opened_at,
+            until_at=row.until_at,
+            ends_by=row.ends_by,
+            preempt_at=row.preempt_at,
+        )
+        for each, row in found
+    ]
 
 
 def capacity(database: Database, now: int, precision: Precision | None = None) -> list[PoolView]:
