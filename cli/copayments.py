@@ -10,7 +10,8 @@ import typer
 from cli.confirmation import Yes, confirm
 from cli.session import Session, command
 from cli.tables import Column, Format, FormatOption, Kind, as_json, plain, show
-from quotas.domain.copayments import Account, LineKind, Month, show_numerator
+from quotas.domain.copayments import Account, LineKind, show_numerator
+from quotas.domain.months import read_month
 from quotas.domain.units import show_instant
 from quotas.services import copayments
 from quotas.services.copayments import Statement
@@ -79,7 +80,7 @@ def statement(
     session: Session, month: MonthOption, project: ProjectOption = None, output: FormatOption = Format.TABLE
 ) -> None:
     """Show a month's statements, or one project's with a line for each run; of a month not closed, as it stands."""
-    which = Month.parse("month", month)
+    which = read_month("month", month)
     if project is None:
         found = copayments.statements(session.database, which, session.now)
         _show(session, STATEMENTS, [_statement_row(each) for each in found], output)
@@ -104,7 +105,7 @@ def close(
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Close a month: its statements are billed and can never be changed. What was closed before stays as it was."""
-    which = Month.parse("month", month)
+    which = read_month("month", month)
     if project is None:
         preview = copayments.statements(session.database, which, session.now)
     else:

@@ -7,18 +7,15 @@ month are added up, rounded down once, and what is left (under one KRW) is carri
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, time
 from enum import StrEnum
 
 from quotas.domain.ledger import Posting, TransferKind
-from quotas.domain.units import CALENDAR, DAY_SECONDS, FIRST_YEAR, LARGEST, LAST_YEAR, InvalidValue
+from quotas.domain.months import Month, month_of
+from quotas.domain.units import DAY_SECONDS, LARGEST, InvalidValue
 
 DEVICE_MONTH_SECONDS = 30 * DAY_SECONDS
-
-_MONTH = re.compile(r"(?P<year>[0-9]{4})-(?P<month>0[1-9]|1[0-2])", re.ASCII)
 
 
 def numerator(krw_per_device_month: int, devices: int, seconds: int) -> int:
@@ -26,56 +23,14 @@ def numerator(krw_per_device_month: int, devices: int, seconds: int) -> int:
     return krw_per_device_month * devices * seconds
 
 
-@dataclass(frozen=True, order=True)
-class Month:
-    """A calendar month in Asia/Seoul."""
-
-    year: int
-    number: int
-
-    @classmethod
-    def of(cls, instant: int) -> Month:
-        """Return the month in which the instant lies."""
-        there = datetime.fromtimestamp(instant, CALENDAR)
-        return cls(there.year, there.month)
-
-    @classmethod
-    def parse(cls, field: str, text: str) -> Month:
-        """Read ``2026-11``. Raises InvalidValue."""
-        match = _MONTH.fullmatch(text)
-        if match is None or not FIRST_YEAR <= int(match["year"]) <= LAST_YEAR:
-            raise InvalidValue(
-                field,
-                f"{text!r:.60} is not a month; write it as in 2026-11",
-                f"{text!r:.60}은(는) 월이 아닙니다. 2026-11처럼 쓰세요",
-            )
-        return cls(int(match["year"]), int(match["month"]))
-
-    @property
-    def starts_at(self) -> int:
-        """Its first second: 00:00 of the first day in Korea, which is 15:00 UTC of the day before."""
-        return int(datetime.combine(date(self.year, self.number, 1), time(), CALENDAR).timestamp())
-
-    @property
-    def ends_at(self) -> int:
-        """The first second after it."""
-        return self.next().starts_at
-
-    def next(self) -> Month:
-        return Month(self.year + self.number // 12, self.number % 12 + 1)
-
-    def __str__(self) -> str:
-        return f"{self.year:04}-{self.number:02}"
-
-
 def split(starts_at: int, seconds: int) -> Iterator[tuple[Month, int]]:
     """Yield each month of the `seconds` from `starts_at` on, with those of them that lie in it: all of them, once."""
     ends_at = starts_at + seconds
-    month = Month.of(starts_at)
+    month = month_of(starts_at)
     while starts_at < ends_at:
         until = min(month.ends_at, ends_at)
         yield month, until - starts_at
-        starts_at, month = until, month.next()
+        starts_at, month = until, month.plus(1)
 
 
 class LineKind(StrEnum):

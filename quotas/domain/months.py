@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from quotas.domain.units import CALENDAR, FIRST_YEAR, InvalidValue, show_instant
+from quotas.domain.units import CALENDAR, FIRST_YEAR, LAST_YEAR, InvalidValue, show_instant
 
 
 @dataclass(frozen=True, order=True)
@@ -42,7 +42,7 @@ def month_of(instant: int) -> Month:
 def ended_month(field: str, text: str, now: int) -> Month:
     """Read ``2026-11`` as a month that is over. Raises InvalidValue with the newest such month."""
     newest = month_of(now).plus(-1)
-    month = _month(field, text, newest)
+    month = read_month(field, text, str(newest))
     if month > newest:
         over = show_instant(month.ends_at)
         raise InvalidValue(
@@ -56,7 +56,7 @@ def ended_month(field: str, text: str, now: int) -> Month:
 def begun_month(field: str, text: str, now: int) -> Month:
     """Read ``2026-11`` as a month that has begun. Raises InvalidValue with the newest such month."""
     newest = month_of(now)
-    month = _month(field, text, newest)
+    month = read_month(field, text, str(newest))
     if month > newest:
         begins = show_instant(month.starts_at)
         raise InvalidValue(
@@ -67,9 +67,10 @@ def begun_month(field: str, text: str, now: int) -> Month:
     return month
 
 
-def _month(field: str, text: str, example: Month) -> Month:
-    match = re.fullmatch(r"([0-9]{4})-(0[1-9]|1[0-2])", text)
-    if match is None or int(match[1]) < FIRST_YEAR:
+def read_month(field: str, text: str, example: str = "2026-11") -> Month:
+    """Read ``2026-11``. Raises InvalidValue, which shows an `example`."""
+    match = re.fullmatch(r"([0-9]{4})-(0[1-9]|1[0-2])", text, re.ASCII)
+    if match is None or not FIRST_YEAR <= int(match[1]) <= LAST_YEAR:
         raise InvalidValue(
             field,
             f"{text!r:.60} is no month; write one as in {example}",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from quotas.domain.copayments import Account, Line, Month, Total, lines, postings, total
+from quotas.domain.copayments import Account, Line, Total, lines, postings, total
 from quotas.domain.ledger import AccountKind, Posting, TransferKind
+from quotas.domain.months import Month, month_of, read_month
 from quotas.domain.texts import text
 from quotas.domain.units import InvalidValue, amount, show_instant
 from quotas.services.people import unknown
@@ -231,7 +232,7 @@ def accounts(database: Database) -> dict[str, Account]:
 
 
 def _check_begun(month: Month, now: int) -> None:
-    if month > (latest := Month.of(now)):
+    if month > (latest := month_of(now)):
         message = f"{month} has not begun; the latest is {latest}"
         raise InvalidValue("month", message, f"{month}은(는) 아직 시작되지 않았습니다. {latest}까지 볼 수 있습니다")
 
@@ -270,7 +271,7 @@ def _statement_or_none(transaction: Transaction, row: Row, month: Month) -> Stat
     last = store.last_statement(transaction, row.id)
     if last is not None and last.month > str(month):
         return None
-    since = Month.parse("month", last.month).ends_at if last else 0
+    since = read_month("month", last.month).ends_at if last else 0
     times = store.times(transaction, row.id, since, month.ends_at)
     taken = lines(times.priced, month)
     if not taken and not times.settled:
@@ -293,7 +294,7 @@ def _open_runs(transaction: Transaction, row: Row, month: Month) -> int:
 def _stored(transaction: Transaction, row: Row, stored: Row, *, closed_now: bool = False) -> Statement:
     return Statement(
         project=row.code,
-        month=Month.parse("month", stored.month),
+        month=read_month("month", stored.month),
         total=Total(
             stored.carried_in, stored.use_numerator, stored.credit_numerator, stored.amount, stored.carried_out
         ),

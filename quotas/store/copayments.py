@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import BindParameter, and_, bindparam, func, insert, literal, select
 
-from quotas.domain.copayments import Account, Line, LineKind, Month, RunTime, Total
+from quotas.domain.copayments import Account, Line, LineKind, RunTime, Total
 from quotas.domain.ledger import COMPUTE, KRW, AccountKind, TransferKind
+from quotas.domain.months import Month, read_month
 from quotas.domain.runs import HoldState
 from quotas.domain.units import DAY_SECONDS
 from quotas.store import ledger as ledger_store
@@ -220,7 +221,7 @@ def _line(row: Row) -> Line:
     return Line(
         run_id=row.run_id,
         kind=LineKind(row.kind),
-        month=Month.parse("month", row.month),
+        month=read_month("month", row.month),
         devices=row.devices,
         seconds=row.seconds,
         krw_per_device_month=row.krw_per_device_month,
@@ -243,7 +244,7 @@ def times(transaction: Transaction, project_id: int, since: int, before: int) ->
     credited: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for each in (*taken, *more):
         if each.kind == LineKind.USE.value:
-            billed[each.run_id].add(Month.parse("month", each.month))
+            billed[each.run_id].add(read_month("month", each.month))
         else:
             credited[each.run_id][each.month] = each.seconds
     every = rows | refunded

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from quotas.domain.admission import Admitted, Request
-from quotas.domain.copayments import Month
+from quotas.domain.months import month_of
 from quotas.domain.policy import Policy
 from quotas.domain.rates import Precision, Rate, RateCard, RateRule
 from quotas.domain.runs import Outcome, RunKind, new_run_id
@@ -36,7 +36,7 @@ def month(centre: Centre) -> str:
     admission.started(centre.database, request.run_id, centre.now)
     ended = admission.Ended(centre.now, centre.now + 3_600, Outcome.STOPPED)
     admission.settle(centre.database, request.run_id, ended, centre.now + 3_600)
-    return str(Month.of(centre.now + 3_600))
+    return str(month_of(centre.now + 3_600))
 
 
 @pytest.fixture
@@ -86,11 +86,11 @@ def test_statements_as_csv_and_json_hold_whole_numbers(invoke: Invoke, centre: C
 
 @pytest.mark.usefixtures("month")
 def test_a_month_that_has_not_ended_is_shown_and_not_closed(invoke: Invoke, centre: Centre) -> None:
-    now = str(Month.of(centre.now))
+    now = str(month_of(centre.now))
     assert invoke("copayments", "statement", "--month", now).code == 0
     refused = invoke("copayments", "close", "--month", now, "--yes")
     assert (refused.code, "it can be closed from then on" in refused.errors) == (1, True)
-    following = Month.of(centre.now).next()
+    following = month_of(centre.now).plus(1)
     future = invoke("copayments", "statement", "--month", following)
     assert (future.code, f"the latest is {datetime.now(CALENDAR):%Y-%m}" in future.errors) == (1, True)
 

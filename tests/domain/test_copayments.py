@@ -14,7 +14,6 @@ from quotas.domain.copayments import (
     Account,
     Line,
     LineKind,
-    Month,
     RunTime,
     lines,
     numerator,
@@ -24,6 +23,7 @@ from quotas.domain.copayments import (
     total,
 )
 from quotas.domain.ledger import TransferKind
+from quotas.domain.months import Month, month_of, read_month
 from quotas.domain.units import LARGEST, InvalidValue, parse_instant
 
 PRICE = 100_000
@@ -40,30 +40,30 @@ class TestMonths:
     def test_a_month_ends_at_midnight_in_korea_which_is_15_utc(self) -> None:
         end = datetime(2026, 11, 30, 15, 0, tzinfo=UTC)
         assert NOVEMBER.ends_at == DECEMBER.starts_at == int(end.timestamp())
-        assert Month.of(NOVEMBER.ends_at - 1) == NOVEMBER
-        assert Month.of(NOVEMBER.ends_at) == DECEMBER
-        assert DECEMBER.next() == Month(2027, 1)
+        assert month_of(NOVEMBER.ends_at - 1) == NOVEMBER
+        assert month_of(NOVEMBER.ends_at) == DECEMBER
+        assert DECEMBER.plus(1) == Month(2027, 1)
 
     def test_a_fiscal_year_begins_at_15_utc_of_the_last_day(self) -> None:
         assert Month(2027, 1).starts_at == parse_instant("x", "2026-12-31T15:00:00+00:00")
 
     def test_a_leap_day_is_in_february(self) -> None:
-        assert Month.of(parse_instant("x", "2028-02-29T23:59:59+09:00")) == Month(2028, 2)
+        assert month_of(parse_instant("x", "2028-02-29T23:59:59+09:00")) == Month(2028, 2)
         assert Month(2028, 3).starts_at - Month(2028, 2).starts_at == 29 * 86_400
 
     @given(MONTHS)
     def test_a_month_is_read_as_it_is_written_and_follows_the_one_before(self, month: Month) -> None:
-        assert Month.parse("month", str(month)) == month
-        assert Month.of(month.starts_at) == month
-        assert month < month.next()
-        assert str(month) < str(month.next())
+        assert read_month("month", str(month)) == month
+        assert month_of(month.starts_at) == month
+        assert month < month.plus(1)
+        assert str(month) < str(month.plus(1))
 
     @pytest.mark.parametrize(
         "text", ["", "2026", "2026-13", "2026-00", "2026-1", "26-11", "2026-11-01", "1970-01", "9999-01", "２０２６-11"]
     )
     def test_what_is_no_month_is_refused(self, text: str) -> None:
-        with pytest.raises(InvalidValue, match="write it as in 2026-11"):
-            Month.parse("month", text)
+        with pytest.raises(InvalidValue, match="write one as in 2026-11"):
+            read_month("month", text)
 
 
 class TestSplit:
@@ -79,7 +79,7 @@ class TestSplit:
         assert sum(part for _, part in parts) == seconds
         at = starts_at
         for month, part in parts:
-            assert Month.of(at) == month == Month.of(at + part - 1)
+            assert month_of(at) == month == month_of(at + part - 1)
             at += part
 
 
@@ -209,7 +209,7 @@ def test_however_late_runs_settle_and_refunds_come_every_second_is_billed_once(
                 known[line.run_id] = replace(run, billed=run.billed | {line.month})
             else:
                 known[line.run_id] = replace(run, credited_seconds=run.credited_seconds + line.seconds)
-        month = month.next()
+        month = month.plus(1)
     exact = sum(
         (run.paid_seconds - refund[name][1]) * run.krw_per_device_month * run.devices for name, run in known.items()
     )

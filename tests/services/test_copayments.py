@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import select
 
 from quotas.domain.admission import Admitted, Request
-from quotas.domain.copayments import DEVICE_MONTH_SECONDS, Account, LineKind, Month
+from quotas.domain.copayments import DEVICE_MONTH_SECONDS, Account, LineKind
+from quotas.domain.months import Month
 from quotas.domain.policy import Policy
 from quotas.domain.rates import Precision, Rate, RateCard, RateRule
 from quotas.domain.runs import Outcome, RunKind, new_run_id
@@ -124,7 +125,7 @@ def test_what_is_carried_over_twelve_months_is_the_exact_total(priced: Centre) -
         use(priced, max(month.starts_at, NOW) + 50, length)
         seconds += length
         close(priced, month)
-        month = month.next()
+        month = month.plus(1)
     exact = PRICE * seconds
     last = preview(priced, Month(2027, 12))
     assert account(priced) == Account(owed=exact // DEVICE_MONTH_SECONDS)

@@ -17,8 +17,8 @@ from sqlalchemy import bindparam, select
 from quotas.domain.admission import Admitted, Request
 from quotas.domain.awards import Programme
 from quotas.domain.changes import Change, ChangeKind
-from quotas.domain.copayments import Month
 from quotas.domain.extension import Standing
+from quotas.domain.months import month_of
 from quotas.domain.outcomes import Period
 from quotas.domain.people import MembershipRole
 from quotas.domain.policy import Policy
@@ -468,7 +468,7 @@ class Whole(RuleBasedStateMachine):
     @precondition(lambda self: self.now > self.centre.now + 5 * DAY_SECONDS)
     @rule()
     def close_the_month(self) -> None:
-        before = Month.of(self.now - 31 * DAY_SECONDS)
+        before = month_of(self.now - 31 * DAY_SECONDS)
         self._try("month closed", copayments.close, before, actor="operator", now=self.now)
 
     # What must be so, always.
