@@ -15,10 +15,10 @@ UV_VERSION := 0.13
 COMPILE = $(PYTHON_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(ARGS)
 
-.PHONY: help setup run demo test lint bench image lock clean
+.PHONY: help setup run demo test nightly lint bench image lock clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: BACKEND=$(BACKEND) (or docker), PORT=, HOME_DIR=$(HOME_DIR), BASE=$(BASE), ARGS="
 
@@ -35,6 +35,10 @@ demo: setup ## Show the whole round on this machine, and clean up after it (BACK
 
 test: setup ## Run the tests (ARGS="-k word" for some of them)
 	@$(PYTHON_BIN)/pytest $(ARGS)
+
+nightly: setup ## Walk far: 20,000 random walks over the engine on each database (hours)
+	@HYPOTHESIS_PROFILE=nightly $(PYTHON_BIN)/pytest tests/services/test_machine.py tests/services/test_whole.py \
+		tests/services/test_concurrency.py $(ARGS)
 
 lint: setup ## Check style, types and layers
 	$(PYTHON_BIN)/ruff check
