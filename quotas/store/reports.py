@@ -11,7 +11,18 @@ from quotas.domain.projects import ProjectState
 from quotas.domain.runs import HoldState, RunKind
 from quotas.domain.units import DAY_SECONDS
 from quotas.store.database import Prepared, Row, Transaction
-from quotas.store.tables import accounts, allocations, awards, charges, holds, projects, recalls, runs, transfers
+from quotas.store.tables import (
+    accounts,
+    allocations,
+    awards,
+    charges,
+    holds,
+    projects,
+    recalls,
+    reservation_windows,
+    runs,
+    transfers,
+)
 
 _now: BindParameter[int] = bindparam("now")
 
@@ -68,7 +79,10 @@ _RUNNING = Prepared(
     select(
         func.count().label("open_runs"),
         func.coalesce(func.sum(holds.c.gflops), 0).label("in_use_gflops"),
-    ).where(holds.c.state == _word(HoldState.OPEN.value))
+    )
+    .select_from(holds)
+    .join(runs, runs.c.id == holds.c.run_id)
+    .where(holds.c.state == _word(HoldState.OPEN.value), runs.c.kind != _word(RunKind.SEATS.value))
 )
 
 
@@ -116,9 +130,13 @@ _ran = union_all(_OF_A_DAY, _LONGER).subquery("ran")
 _inside = case((_ran.c.ended_at > _until, _until), else_=_ran.c.ended_at) - case(
     (_ran.c.started_at < _since, _since), else_=_ran.c.started_at
 )
-# A run without a device takes no device's time, and none is counted for it.
+# A run without a device takes no device's time, and none is counted for it. Idle seats hold none either: what was kept
+# for them are the devices of their window.
 _device_seconds = _inside * holds.c.device_count
+_idle_seconds = _inside * func.coalesce(reservation_windows.c.device_count, 0)
 _is_idle = _ran.c.kind == _word(RunKind.SEATS.value)
+_device_model = func.coalesce(holds.c.device_model, reservation_windows.c.device_model)
+_window = reservation_windows.c.id == holds.c.window_id
 
 
 def _is_in_the_journal(run_id: Any) -> Any:
@@ -129,38 +147,41 @@ def _is_in_the_journal(run_id: Any) -> Any:
 _USED = Prepared(
     select(
         projects.c.code,
-        holds.c.device_model,
+        _device_model.label("device_model"),
         _ran.c.card_version,
         func.sum(case((_is_idle, 0), else_=1)).label("runs"),
-        func.sum(_device_seconds).label("device_seconds"),
-        func.sum(case((_is_idle, _device_seconds), else_=0)).label("idle_device_seconds"),
+        func.sum(case((_is_idle, _idle_seconds), else_=_device_seconds)).label("device_seconds"),
+        func.sum(case((_is_idle, _idle_seconds), else_=0)).label("idle_device_seconds"),
         func.sum(_inside * _ran.c.gflops).label("used"),
     )
     .select_from(_ran)
     .join(holds, holds.c.run_id == _ran.c.run_id)
+    .outerjoin(reservation_windows, _window)
     .join(transfers, _is_in_the_journal(_ran.c.run_id))
     .join(projects, projects.c.id == _ran.c.project_id)
     .where(_ran.c.ended_at > _since)
-    .group_by(projects.c.code, holds.c.device_model, _ran.c.card_version)
+    .group_by(projects.c.code, _device_model, _ran.c.card_version)
 )
 _CHARGED = Prepared(
     select(
         projects.c.code,
-        holds.c.device_model,
+        _device_model.label("device_model"),
         charges.c.card_version,
         func.sum(charges.c.amount).label("charged"),
         func.sum(charges.c.overrun_amount).label("overrun"),
     )
     .join(holds, holds.c.run_id == charges.c.run_id)
+    .outerjoin(reservation_windows, _window)
     .join(transfers, _is_in_the_journal(charges.c.run_id))
     .join(allocations, allocations.c.id == charges.c.allocation_id)
     .join(projects, projects.c.id == allocations.c.project_id)
     .where(charges.c.settled_at >= _since, charges.c.settled_at < _until)
-    .group_by(projects.c.code, holds.c.device_model, charges.c.card_version)
+    .group_by(projects.c.code, _device_model, charges.c.card_version)
 )
 _REFUNDED = Prepared(
-    select(projects.c.code, holds.c.device_model, func.sum(transfers.c.amount).label("refunded"))
+    select(projects.c.code, _device_model.label("device_model"), func.sum(transfers.c.amount).label("refunded"))
     .join(holds, holds.c.run_id == transfers.c.run_id)
+    .outerjoin(reservation_windows, _window)
     .join(allocations, allocations.c.id == transfers.c.allocation_id)
     .join(projects, projects.c.id == allocations.c.project_id)
     .where(
@@ -169,7 +190,7 @@ _REFUNDED = Prepared(
         transfers.c.at < _until,
         transfers.c.sequence <= _journal_until,
     )
-    .group_by(projects.c.code, holds.c.device_model)
+    .group_by(projects.c.code, _device_model)
 )
 _OPEN_BEFORE = Prepared(
     select(func.count().label("number")).where(

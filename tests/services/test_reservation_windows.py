@@ -342,6 +342,19 @@ class TestIdleTime:
         assert isinstance(refused, Refused)
         assert refused.code is Code.AWARD_SUSPENDED
 
+    def test_the_monthly_report_shows_it_as_idle(self, course: Centre) -> None:
+        approved(course, seats=3, profile="gpu-2")
+        tick(course, OPENS)
+        assert reports.status(course.database, OPENS).open_runs == 0
+        run = course.admitted(OPENS, person="bob", profile="gpu-2")
+        tick(course, RELEASE)
+        leave(course, run.run_id, OPENS, OPENS + 1000)
+        (line,) = reports.monthly(course.database, "2027-01", now=ENDS).lines
+        idle = 2 * 2 * POLICY.seats_release
+        assert (line.device_model, line.runs) == ("h100", 1)
+        assert (line.idle_device_seconds, line.device_seconds) == (idle, idle + 2 * 1000)
+        assert line.charged == line.used == (idle + 2 * 1000) * GPU_GFLOPS
+
     def test_it_can_be_refunded(self, course: Centre) -> None:
         approved(course, seats=1)
         tick(course, OPENS)
