@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quotas.domain.capacity import Overcommitment, Promise, Supply, lowered, overcommitted
+from quotas.domain.capacity import Overcommitment, Promise, Span, Strength, Supply, lowered, overcommitted, portfolio
 from quotas.domain.units import PPM
 
 POOL = ("main", "h100")
@@ -93,3 +94,63 @@ def test_the_parts_of_a_lowered_promise_follow_each_other(whole: Promise, freed:
         inside = whole.starts_at <= second < whole.ends_at
         left = whole.gflops - sum(less for at, less in freed if at <= second) if inside else 0
         assert sum(part.gflops for part in parts if part.starts_at <= second < part.ends_at) == max(left, 0)
+
+
+def strength(pool: str, from_at: int, powered: int) -> Strength:
+    return Strength((pool, "h100"), from_at, 2 * powered, powered, powered // 2)
+
+
+def test_the_portfolio_is_cut_at_the_given_instants_and_where_a_phase_begins() -> None:
+    strengths = [
+        strength("hall", 0, 100),
+        strength("hall", 15, 40),
+        strength("cloud", 20, 10),
+        strength("cloud", 99, 1),
+    ]
+    promises = [Promise(50, 5, 12), Promise(30, 12, 40)]
+    spans = portfolio(promises, strengths, [20, 0, 10, 30], Promise(7, 25, 100))
+    assert spans == [
+        Span(0, 10, 50, 50, 200, 100, 50),
+        Span(10, 15, 50, 50, 200, 100, 50),
+        Span(15, 20, 30, 30, 80, 40, 20),
+        Span(20, 30, 30, 37, 100, 50, 25),
+    ]
+    assert [span.promised_ppm for span in spans] == [500_000, 500_000, 750_000, 740_000]
+
+
+def test_one_award_that_follows_another_is_not_promised_with_it() -> None:
+    (span,) = portfolio([Promise(50, 0, 10), Promise(60, 10, 20)], [], [0, 20])
+    assert (span.promised, span.promised_ppm) == (60, None)
+    (span,) = portfolio([Promise(50, 0, 11), Promise(60, 10, 20)], [], [0, 20])
+    assert span.promised == 110
+
+
+@pytest.mark.parametrize("cuts", [[], [5], [5, 5]])
+def test_no_time_has_no_portfolio(cuts: list[int]) -> None:
+    assert portfolio([Promise(1, 0, 9)], [strength("hall", 0, 1)], cuts) == []
+
+
+@given(
+    promises=st.lists(
+        st.builds(
+            lambda gflops, start, length: Promise(gflops, start, start + length),
+            st.integers(1, 50),
+            st.integers(0, 30),
+            st.integers(1, 30),
+        ),
+        max_size=6,
+    ),
+    cuts=st.lists(st.integers(0, 40), min_size=2, max_size=5, unique=True),
+)
+def test_the_most_that_is_promised_in_a_span_is_that_of_its_worst_moment(
+    promises: list[Promise], cuts: list[int]
+) -> None:
+    spans = portfolio(promises, [strength("hall", 7, 9)], cuts)
+    assert [span.starts_at for span in spans[1:]] == [span.ends_at for span in spans[:-1]]
+    for span in spans:
+        by_moment = [
+            sum(each.gflops for each in promises if each.starts_at <= moment < each.ends_at)
+            for moment in range(span.starts_at, span.ends_at)
+        ]
+        assert span.promised == max(by_moment)
+        assert span.powered == (9 if span.starts_at >= 7 else 0)
