@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from quotas.domain.admission import PoolEvent
-from quotas.domain.reservations import WindowState
+from quotas.domain.reservations import COMING, WindowState
 from quotas.domain.runs import HoldState, RunKind
 from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import capacity_phases, holds, pool_devices, reservation_windows, runs
@@ -35,6 +35,8 @@ def _state(*states: WindowState) -> list[BindParameter[str]]:
     return [literal(state.value, literal_execute=True) for state in states]
 
 
+# Said in the words of the index, so that windows of the past are not gone through.
+_is_coming = reservation_windows.c.state.in_(_state(*COMING))
 _opens_at = case((reservation_windows.c.opens_at > _now, reservation_windows.c.opens_at), else_=_now)
 
 # A window that should be open and is not yet, as the loop is late, keeps its seats from this moment on.
@@ -42,6 +44,7 @@ _INSTANTS = Prepared(
     union(
         select(reservation_windows.c.pool_id, _opens_at.label("at")).where(
             reservation_windows.c.device_model == _model,
+            _is_coming,
             reservation_windows.c.state.in_(_state(WindowState.SCHEDULED)),
             reservation_windows.c.opens_at < _until,
             reservation_windows.c.ends_at > _now,
@@ -118,6 +121,7 @@ _seats = (
     .where(
         reservation_windows.c.device_model == pool_devices.c.device_model,
         reservation_windows.c.pool_id == pool_devices.c.pool_id,
+        _is_coming,
         or_(
             and_(
                 reservation_windows.c.state.in_(_state(WindowState.SCHEDULED)),

@@ -93,7 +93,9 @@ _OPEN = (
 )
 _OF_MODEL = Prepared(_OPEN.where(holds.c.device_model == _model).order_by(holds.c.run_id))
 
-_PREEMPTED_FOR = Prepared(_OPEN.where(runs.c.preempted_for == bindparam("for_run")).order_by(holds.c.run_id))
+# The runs come first: there are few that are to give way, and an index of them only.
+_TO_GIVE_WAY = _OPEN.where(runs.c.preempted_for.is_not(None), runs.c.state != _word(RunState.SETTLED.value))
+_PREEMPTED_FOR = Prepared(_TO_GIVE_WAY.where(runs.c.preempted_for == bindparam("for_run")).order_by(holds.c.run_id))
 _waits = (
     select(queue_entries.c.run_id)
     .where(
@@ -104,7 +106,7 @@ _waits = (
     )
     .correlate(runs)
 )
-_IN_VAIN = Prepared(_OPEN.where(runs.c.preempted_for.is_not(None), ~_waits.exists()).order_by(holds.c.run_id))
+_IN_VAIN = Prepared(_TO_GIVE_WAY.where(~_waits.exists()).order_by(runs.c.preempted_for, runs.c.id))
 
 _WAITING = Prepared(
     select(queue_entries.c.run_id, queue_entries.c.device_count).where(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BindParameter, and_, bindparam, func, literal, or_, select, update
+from sqlalchemy import BindParameter, bindparam, func, literal, or_, select, update
 
 from quotas.domain.ledger import AccountKind, TransferKind
 from quotas.domain.projects import ProjectState
@@ -38,10 +38,14 @@ _BY_KEY = Prepared(
     select(transfers.c.amount, transfers.c.kind, transfers.c.run_id).where(transfers.c.key == bindparam("key"))
 )
 
-_available = and_(accounts.c.allocation_id == allocations.c.id, accounts.c.kind == AccountKind.AVAILABLE.value)
-_TO_EXPIRE = select(allocations.c.id, allocations.c.revoked_at, accounts.c.balance.label("available")).join(
-    accounts, _available
+_available = (
+    select(accounts.c.balance)
+    .where(accounts.c.allocation_id == allocations.c.id, accounts.c.kind == AccountKind.AVAILABLE.value)
+    .correlate(allocations)
+    .scalar_subquery()
 )
+# Each is found by an index of its own, of awards that may have something left.
+_TO_EXPIRE = select(allocations.c.id, allocations.c.revoked_at, _available.label("available"))
 _PAST_THEIR_END = Prepared(
     _TO_EXPIRE.where(allocations.c.expired_at.is_(None), allocations.c.ends_at <= _now)
     .order_by(allocations.c.ends_at)
@@ -49,7 +53,7 @@ _PAST_THEIR_END = Prepared(
 )
 _OF_ENDED_PROJECTS = Prepared(
     _TO_EXPIRE.join(projects, projects.c.id == allocations.c.project_id)
-    .where(allocations.c.expired_at.is_(None), _ended)
+    .where(allocations.c.expired_at.is_(None), _ended, projects.c.closed_at.is_(None))
     .limit(bindparam("limit"))
 )
 _REVOKED = Prepared(

@@ -47,6 +47,12 @@ runs = Table(
     ),
     Index("ix_runs_project_id", "project_id"),
     Index(
+        "ix_runs_preempted",
+        "preempted_for",
+        sqlite_where=text("preempted_for IS NOT NULL AND state <> 'settled'"),
+        postgresql_where=text("preempted_for IS NOT NULL AND state <> 'settled'"),
+    ),
+    Index(
         "ix_runs_started_at",
         "started_at",
         sqlite_where=text("started_at IS NOT NULL"),

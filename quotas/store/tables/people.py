@@ -77,6 +77,12 @@ projects = Table(
     instant("ended_at", nullable=True),
     instant("closed_at", nullable=True),
     CheckConstraint("requested_gflops > 0", name="requested_positive"),
+    Index(
+        "ix_projects_ended",
+        "id",
+        sqlite_where=text("state = 'ended' AND closed_at IS NULL"),
+        postgresql_where=text("state = 'ended' AND closed_at IS NULL"),
+    ),
 )
 
 memberships = Table(
