@@ -11,6 +11,7 @@ from portal.api import LARGEST_ID, LISTED_RUNS, changeable, noting, seen_executi
 from portal.bodies import PARAMETER, ZONE, NoBody, schedule_of_form
 from portal.door import AtPortal, AVisitor, OwnForm, Portal, Visitor, require_schedule, require_see
 from portal.errors import Problem, invalid, malformed
+from portal.files import folder_to_fetch
 from portal.login import PREFIX, inside
 from portal.views import charge, duration, lab_link, output_of, row, rows
 from quotas.domain.units import InvalidValue, show_budget, show_duration, show_instant
@@ -33,11 +34,17 @@ def start(portal: AtPortal, visitor: AVisitor) -> HTMLResponse:
     """The person's projects, each with its page of runs and schedules."""
     found = offers.offers(portal.database, visitor.username, portal.now, portal.home.settings.policy())
     listed = [
-        {"code": each.code, "title": each.title_ko if visitor.language == "ko" else each.title_en, "role": each.role}
+        {
+            "code": each.code,
+            "title": each.title_ko if visitor.language == "ko" else each.title_en,
+            "role": each.role,
+            "seen": notebooks.may_see(portal.database, visitor.username, each.code) is None,
+            "files": folder_to_fetch(portal, visitor.username, each.code) is not None,
+        }
         for each in found
-        if notebooks.may_see(portal.database, visitor.username, each.code) is None
     ]
-    return portal.page("start", visitor, visitor.language, projects=listed)
+    shown = [each for each in listed if each["seen"] or each["files"]]
+    return portal.page("start", visitor, visitor.language, projects=shown)
 
 
 @router.get("/projects/{project}")
@@ -46,12 +53,15 @@ def runs_and_schedules(portal: AtPortal, visitor: AVisitor, project: Project) ->
     require_see(portal, visitor.username, project)
     latest = schedules.executions(portal.database, project, LISTED_RUNS)
     listed = schedules.list_schedules(portal.database, project)
+    view = projects.show(portal.database, project, portal.now)
     return portal.page(
         "project",
         visitor,
         visitor.language,
         project=project,
-        title=_title(portal, visitor, project),
+        title=view.title(visitor.language) if view else project,
+        files=folder_to_fetch(portal, visitor.username, project) is not None,
+        kept_until=show_instant(view.storage_until) if view and view.storage_until else None,
         runs=rows(portal.database, latest, visitor.translate, portal.now),
         schedules=[_schedule(each, visitor) for each in reversed(listed)],
         may_schedule=notebooks.may_schedule(portal.database, visitor.username, project) is None,

@@ -41,7 +41,9 @@ def test_a_person_is_logged_in_by_the_hub_and_sees_their_projects(portal: Portal
     assert 'lang="ko"' in page.text
     assert portal.open("dan").text.count(f'href="{BASE}projects/') == 0
     assert "You have no project" in text(portal.open("dan"))
-    assert "You have no project" in text(portal.open("cho"))
+    learner = portal.open("cho")
+    assert f'href="{BASE}projects/vision"' not in learner.text
+    assert f'href="{BASE}projects/vision/files.tar.gz"' in learner.text
 
 
 def test_the_sessions_cookie_is_out_of_scripts_reach_and_holds_no_token(portal: Portal) -> None:
