@@ -68,7 +68,7 @@ _TO_DO = Prepared(
             projects.c.ended_at.is_not(None),
         ),
     )
-    .order_by(recalls.c.id)
+    .order_by(recalls.c.state, recalls.c.object_until, recalls.c.id)
     .limit(bindparam("limit"))
 )
 _DECIDERS = Prepared(
@@ -143,7 +143,7 @@ def freed(transaction: Transaction, allocation_id: int) -> int:
 
 
 def to_do(transaction: Transaction, now: int, limit: int) -> list[Row]:
-    """Return (id, state) of open recalls of which something is to be done now, oldest first."""
+    """Return (id, state) of open recalls of which something is to be done now, in the order of their index."""
     return transaction.rows(_TO_DO, now=now, limit=limit)
 
 
