@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +12,7 @@ from quotas.domain import recurrence, states
 from quotas.domain.policy import Policy
 from quotas.domain.schedules import zone
 from quotas.domain.texts import text
-from quotas.domain.units import DAY_SECONDS, InvalidValue, show_duration, show_instant
+from quotas.domain.units import DAY_SECONDS, HOUR_SECONDS, InvalidValue, show_duration, show_instant
 
 MOST_SEATS = 1_000
 SHORTEST_SECONDS = 900
@@ -116,6 +117,22 @@ def seats_allowed(seats: int) -> int:
     if not 1 <= seats <= MOST_SEATS:
         raise InvalidValue("seats", f"must be 1 to {MOST_SEATS}, not {seats}", f"1~{MOST_SEATS} (입력: {seats})")
     return seats
+
+
+_LENGTH = re.compile(r"(?:(?P<d>[0-9]{1,3})d)?(?:(?P<h>[0-9]{1,4})h)?(?:(?P<m>[0-9]{1,5})m(?:in)?)?", re.ASCII)
+
+
+def parse_length(text: str) -> int:
+    """Read ``3h``, ``1h30m``, ``90min`` or ``2d`` as seconds. Raises InvalidValue."""
+    match = _LENGTH.fullmatch("".join(text.split()).lower()) if len(text) <= 40 else None
+    if match is None or not any(match.groups()):
+        raise InvalidValue(
+            "length",
+            f"{text!r:.60} is no length; write hours and minutes, as in 3h, 1h30m or 90m",
+            f"{text!r:.60}은(는) 길이가 아닙니다. 3h, 1h30m, 90m처럼 시간과 분을 쓰세요",
+        )
+    days, hours, minutes = (int(match[unit] or 0) for unit in "dhm")
+    return days * DAY_SECONDS + hours * HOUR_SECONDS + minutes * 60
 
 
 @dataclass(frozen=True)
