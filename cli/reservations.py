@@ -103,8 +103,8 @@ def register(app: typer.Typer) -> None:
         group,
         "request",
         example="mudeung reservations request ai-course --by minji --profile mig-1g --seats 40"
-        " --starts 2027-03-02T09:00 --length 3h --rrule 'FREQ=WEEKLY;COUNT=15' --title-ko '딥러닝 실습' --title-en 'Deep learning lab'"
-        " --roster class.csv",
+        " --starts 2027-03-02T09:00 --length 3h --rrule 'FREQ=WEEKLY;COUNT=15'"
+        " --title-ko '딥러닝 실습' --title-en 'Deep learning lab' --roster class.csv",
     )(request)
     command(group, "approve", example="mudeung reservations approve 3 --pool annex")(approve)
     command(group, "reject", example='mudeung reservations reject 3 --reason "the hall is rebuilt in May"')(reject)
