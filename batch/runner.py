@@ -15,7 +15,18 @@ from dataclasses import dataclass, field
 from batch import snapshots
 from batch.commands import launch
 from batch.snapshots import RunFiles
-from batch.verdicts import NO_OUTPUT, STOPPED, TOO_LATE, Circumstances, Verdict, failing_cell, judge, not_kept
+from batch.verdicts import (
+    NO_OUTPUT,
+    PREEMPTED,
+    RUN_AGAIN,
+    STOPPED,
+    TOO_LATE,
+    Circumstances,
+    Verdict,
+    failing_cell,
+    judge,
+    not_kept,
+)
 from quotas.backends.port import Backend, BackendAway
 from quotas.domain.admission import Admitted, Request
 from quotas.domain.extension import Standing
@@ -26,7 +37,7 @@ from quotas.domain.runs import Limit, Outcome, RunKind
 from quotas.domain.schedules import ExecutionState
 from quotas.domain.units import InvalidValue
 from quotas.home import Home
-from quotas.services import admission, offers, profiles, runs, schedules
+from quotas.services import admission, offers, profiles, repeats, runs, schedules
 from quotas.services.admission import Ended
 from quotas.services.schedules import Execution, Finished
 from quotas.store.database import Database, DatabaseAway
@@ -202,6 +213,8 @@ class Runner:
             outcome = verdict.outcome if seen.started_at is not None else Outcome.FAILED_TO_START
             ended = Ended(seen.started_at, seen.finished_at, outcome, seen.exit_code)
         charge = admission.settle(self.database, execution.run_id, ended, self._now())
+        if verdict is PREEMPTED and repeats.claim(self.database, execution.run_id, self._now()):
+            verdict = RUN_AGAIN
         text = self.backend.log(execution.run_id, LOG_BYTES) if seen else ""
         output, verdict = self._keep(execution, files, text, verdict)
         finished = Finished(
@@ -238,6 +251,8 @@ class Runner:
         limit = found.limit
         if limit is Limit.RIGHTS:
             return Outcome.REVOKED
+        if limit is Limit.PREEMPTED:  # before that moment it is somebody else who stops it
+            return Outcome.PREEMPTED if found.stop_at is not None and found.stop_at <= now else None
         ran = (seen.finished_at or 0.0) - (seen.started_at or 0.0)
         return Outcome.LIMIT if limit or ran >= execution.timeout_seconds - SOFT_MARGIN_SECONDS else None
 

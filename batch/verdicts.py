@@ -67,6 +67,19 @@ REVOKED = Verdict(
     "이 과제에서 실행할 권한이 없어져 중지되었습니다.",
     Outcome.REVOKED,
 )
+PREEMPTED = Verdict(
+    ExecutionState.CANCELLED,
+    "Its borrowed devices were wanted back; it is not run again.",
+    "대여한 장치를 반납하여 중지되었습니다. 다시 실행하지 않습니다.",
+    Outcome.PREEMPTED,
+)
+RUN_AGAIN = Verdict(
+    ExecutionState.CANCELLED,
+    "Its borrowed devices were wanted back; it is run once more as soon as there are devices.",
+    "대여한 장치를 반납하여 중지되었습니다. 장치가 비면 한 번 더 실행합니다.",
+    Outcome.PREEMPTED,
+)
+STOPPED_FOR = {Outcome.REVOKED: REVOKED, Outcome.PREEMPTED: PREEMPTED}
 TOO_LATE = Verdict(
     ExecutionState.LOST,
     "It was not started in time after its hold was taken; nothing was charged.",
@@ -88,8 +101,8 @@ def judge(seen: Seen | None, cell: Mapping[str, Any] | None, around: Circumstanc
     if seen.out_of_memory and seen.exit_code != 0:
         return _verdict(ExecutionState.OUT_OF_MEMORY, cell, around)
     if seen.exit_code in STOPPED:
-        if around.stopped_for is Outcome.REVOKED:
-            return REVOKED
+        if around.stopped_for in STOPPED_FOR:
+            return STOPPED_FOR[around.stopped_for]
         if around.stopped_for is Outcome.LIMIT:
             return _verdict(ExecutionState.TIMED_OUT, cell, around)
     return _verdict(STATES.get(seen.exit_code or 0, ExecutionState.FAILED), cell, around)

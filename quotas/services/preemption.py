@@ -141,8 +141,8 @@ def _told(row: Row, at: int, now: int) -> notices.Notice:
             " 장치가 모두 사용 중이면 대기열에 등록하세요."
         )
     else:
-        next_en = "What its notebook has come to by then is kept."
-        next_ko = "그때까지의 노트북 출력은 보관됩니다."
+        next_en = "What its notebook has come to by then is kept, and it is run once more from its beginning."
+        next_ko = "그때까지의 노트북 출력은 보관되며, 처음부터 한 번 더 실행합니다."
     return notices.Notice(
         person_id=row.person_id,
         kind="run preempted",
