@@ -190,13 +190,15 @@ def _keep(found: str, folder: str, *settings: str) -> None:
     while process.poll() is None and not select.select([sys.stdin], [], [], 0.5)[0]:
         pass
     for each in _family(process.pid):
-        each.resume()  # one that is frozen could not end
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.resume()  # one that is frozen could not end
     process.send_signal(signal.SIGINT)
     try:
         process.wait(20)
     except subprocess.TimeoutExpired:
         for each in _family(process.pid):
-            each.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
         process.wait(20)
     if os.getppid() != starter:
         shutil.rmtree(folder, ignore_errors=True)

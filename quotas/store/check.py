@@ -355,8 +355,7 @@ _PROJECT_OF_ACCOUNT = Prepared(
 
 def journal(transaction: Transaction) -> Iterator[tuple[int, int, int]]:
     """Yield (debit account, credit account, amount) of every transfer in order; run nothing else until its end."""
-    transaction.run(_TRANSFERS)
-    yield from transaction.cursor
+    yield from transaction.each(_TRANSFERS)
 
 
 def balances(transaction: Transaction) -> Iterable[tuple[int, int]]:

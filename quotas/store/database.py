@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict, namedtuple
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from operator import itemgetter
 from typing import Any
@@ -149,6 +149,18 @@ class Transaction:
         self.run(statement, **parameters)
         make = prepared.make or prepared.making(self.cursor.description)
         return [make(values) for values in self.cursor.fetchall()]
+
+    def each(self, statement: Prepared | ClauseElement, /, **parameters: Any) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows, as bare tuples, without keeping all of them; run nothing else until the end."""
+        text, arguments, _ = self._compiled.get(statement) or self._newly_compiled(statement)
+        try:
+            with self._driver.streaming(self.cursor) as cursor:
+                cursor.execute(text, arguments(parameters))
+                yield from cursor
+        except self._driver.errors as error:
+            self.failed = True
+            self._driver.tell(error)
+            raise
 
     def insert(self, table: sqlalchemy.Table, values: Mapping[str, Any]) -> int:
         """Insert one row; return its new integer id, where the table gives one."""

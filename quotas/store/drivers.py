@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import sqlalchemy
@@ -63,6 +64,10 @@ class Driver:
     def renew(self, error: Exception) -> bool:  # noqa: ARG002 - a file's connections do not die
         """Return whether the error is that of an old connection, of which there is none any more."""
         return False
+
+    def streaming(self, cursor: Any) -> AbstractContextManager[Any]:
+        """Return a cursor of the same connection that fetches rows as they are read, for as long as a block lasts."""
+        return nullcontext(cursor)
 
     def storable(self, given: Any, error: Exception) -> Any | None:  # noqa: ARG002 - SQLite takes every text
         """Return the arguments as the database can take them, where they were what is wrong; else None."""

@@ -6,6 +6,7 @@ or behind a broken network, keeps its connections open and says nothing.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import psycopg
@@ -30,6 +31,9 @@ ANSWER_SECONDS = 20.0
 POOL_CONNECTIONS = 5
 POOL_OVERFLOW = 10
 """Few for each process: a server has a hundred connections unless it is told otherwise."""
+
+STREAM_ROWS = 5_000
+"""How many rows of a long answer are fetched at once."""
 
 
 class NoAnswer(psycopg.OperationalError):
@@ -119,6 +123,11 @@ class PostgreSQL(Driver):
             return False
         state = error.sqlstate if isinstance(error, psycopg.Error) else None
         return state.startswith(("57P", "08")) if state else isinstance(error, self.away)
+
+    def streaming(self, cursor: Any) -> AbstractContextManager[Any]:
+        stream: psycopg.ServerCursor[Any] = cursor.connection.cursor("each")
+        stream.itersize = STREAM_ROWS
+        return stream
 
     def storable(self, given: Any, error: Exception) -> Any | None:
         # PostgreSQL stores no NUL character. No name has one, so that a visible sign for it finds as little.

@@ -218,3 +218,15 @@ def test_sums_are_whole_numbers(database: Database) -> None:
 def test_a_number_too_large_for_a_column_finds_nothing(database: Database) -> None:
     with database.read() as transaction:
         assert transaction.one(Prepared(select(notices).where(notices.c.id == bindparam("id"))), id=LARGEST) is None
+
+
+def test_many_rows_are_read_one_after_the_other(database: Database) -> None:
+    with database.write() as transaction:
+        for number in range(20_000):
+            transaction.run(_ADD, name=str(number), at=number)
+        assert transaction.run(Prepared(update(doors).values(instance="two"))) == 20_000
+    with database.read() as transaction:
+        every = transaction.each(Prepared(select(doors.c.booted_at).order_by(doors.c.booted_at)))
+        assert [next(every) for _ in range(3)] == [(0,), (1,), (2,)]
+        assert sum(1 for _ in every) == 19_997
+        assert transaction.one(_COUNT).number == 20_000
