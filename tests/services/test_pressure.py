@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import update
 
 from quotas.domain.pools import CapacityPhase
+from quotas.domain.priorities import Priority
 from quotas.domain.units import show_instant
-from quotas.services import admission, check, pools, pressure
+from quotas.services import admission, awards, check, pools, pressure, reservations
 from quotas.store.database import Prepared, Transaction
 from quotas.store.tables import allocations
+from tests.services import classes
 from tests.services.centre import GPU_GFLOPS, Centre
 from tests.services.holders import BORROWED, GUARANTEED, NOW, OPPORTUNISTIC, POLICY, Holders
 
@@ -36,6 +38,7 @@ def go_on(holders: Holders, start: int, until: int) -> dict[str, int]:
     """Let the loop go round from `start` to `until`; return person → when they were stopped."""
     stopped: dict[str, int] = {}
     for now in range(start, until + 1, TICK):
+        reservations.tick(holders.centre.database, now, POLICY)
         relieve(holders, now)
         for person in holders.extend_all(now):
             stopped[person] = now
@@ -63,6 +66,27 @@ def test_a_class_opens_in_a_full_pool_and_just_its_seats_come_free_in_order(hold
         assert (kind, more) == ("run not extended", []), "told once"
         assert f"stopped at {show_instant(opens_at - POLICY.stop_margin)}: its device is reserved from" in text
     assert all(holders.told(person) == [] for person in firm)
+
+
+def test_a_lecture_finds_its_seats_in_a_pool_that_was_full(holders: Holders) -> None:
+    """From the approval to the claimed seats: a notebook that had no device of its own left in time."""
+    centre = holders.centre
+    learners = ["bob", *(f"learner{number}" for number in range(3))]
+    for name in learners[1:]:
+        centre.member("vision", name, "learner")
+    centre.award("vision", classes.PLENTY)
+    number = classes.approved(centre, seats=4).number
+    before = classes.OPENS - 3 * 3600
+    firm = [holders.start(GUARANTEED, before + place) for place in range(3)]
+    weak = [holders.start(BORROWED, before), *(holders.start(OPPORTUNISTIC, before) for _ in range(4))]
+    stopped = go_on(holders, before + 60, classes.OPENS + 60)
+    assert set(stopped) == set(weak[1:])
+    assert all(at < classes.OPENS for at in stopped.values())
+    assert classes.seats(centre, number) == ("open", 4, 0, 0)
+    for name in learners:
+        assert centre.admitted(classes.OPENS + 60, person=name).priority is Priority.RESERVED
+    assert holders.open() == {*firm, weak[0]}
+    assert check.findings(centre.database, classes.OPENS + 60) == []
 
 
 def test_of_those_alike_who_used_most_of_their_share_ends_then_who_began_last(holders: Holders) -> None:
@@ -242,9 +266,7 @@ def test_another_reason_that_ends_it_sooner_is_told_too(holders: Holders) -> Non
     opens_at = NOW + 2200
     holders.window(1, opens_at)
     relieve(holders, NOW)
-    with holders.centre.database.write() as transaction:
-        whose = allocations.c.project_id == holders.centre.projects[person]
-        transaction.run(update(allocations).where(whose).values(suspended_at=NOW + 10))
+    awards.suspend(holders.centre.database, person, reason="an audit", now=NOW + 10, **BY)
     stopped = go_on(holders, NOW + 20, opens_at)
     assert stopped[person] < opens_at - POLICY.stop_margin
     assert [kind for kind, _ in holders.told(person)][:1] == ["run not extended"]
