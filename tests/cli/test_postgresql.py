@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cli.session import FAILED
+from quotas.domain.admission import Admitted
 from quotas.domain.runs import Outcome, RunState
+from quotas.services import runs
 from quotas.store import migrate
-from quotas.store.database import Database
+from quotas.store.database import Conflict, Database
+from quotas.store.tables import transfers
+from tests import centre as small
+from tests.centre import Centre
 from tests.cli.conftest import Ended
 from tests.databases import Databases, without_constraints
 from tests.platform import CPU, running, wait_for
@@ -70,6 +77,31 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path, invoke: Invoke) -> N
         ended = invoke(word)
         assert ended.code == FAILED
         assert "the ledger does not answer" in ended.errors
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+def test_a_backup_is_restored_as_the_documentation_says(
+    seeded: Centre, empty: Database, tmp_path: Path, invoke: Invoke
+) -> None:
+    folder = programs()
+    if folder is None or not (folder / "pg_dump").exists():
+        pytest.skip("no PostgreSQL programs: pg_dump (Debian: apt install postgresql)")
+    assert isinstance(small.start(seeded), Admitted)
+    dump = tmp_path / "ledger.dump"
+    run(folder / "pg_dump", "--format=custom", f"--file={dump}", seeded.database.url)
+    run(folder / "pg_restore", "--exit-on-error", "--no-owner", f"--dbname={empty.url}", dump)
+    use(tmp_path / "home", empty.url)
+    assert invoke("migrate").output == f"The ledger is at {migrate.head()} already.\n"
+    assert invoke("check").code == 0
+    restored = replace(seeded, database=empty)
+    assert isinstance(small.start(restored, person=seeded.pi), Admitted)
+    assert len(runs.runs(empty)) == 2
+    with pytest.raises(Conflict, match="never changed"), empty.write() as transaction:
+        transaction.run(transfers.delete())
+
+
+def run(*words: object) -> None:
+    subprocess.run([str(word) for word in words], check=True, capture_output=True, timeout=60)
 
 
 @pytest.fixture
