@@ -49,12 +49,15 @@ def _changes(transaction: Transaction, device_model: str, now: int, policy: Poli
     for pool_id in sorted({row.pool_id for row in rows}):
         times = {now, *(max(each.at, now) for each in instants if each.pool_id == pool_id)}
         supplies = [Supply(at, capacity.supply(transaction, device_model, pool_id, at).devices) for at in times]
-        in_pool = [row for row in rows if row.pool_id == pool_id]
-        ends = who_ends([_held(row, now, policy) for row in in_pool], supplies)
-        for row in in_pool:
+        in_pool = [(row, _held(row, now, policy)) for row in rows if row.pool_id == pool_id]
+        ends = who_ends([held for _, held in in_pool], supplies)
+        for row, held in in_pool:
             new = ends.get(row.id)
-            if row.ends_by != new and not _is_over(row.ends_by, new, now):
-                yield _Change(row, new)
+            if row.ends_by == new or _is_over(row.ends_by, new, now):
+                continue
+            if new is None and not held.goes_on(max(row.ends_by, now)):
+                continue  # it ends by itself: that it may go on would not be true
+            yield _Change(row, new)
 
 
 def _is_over(old: int | None, new: int | None, now: int) -> bool:
