@@ -59,7 +59,8 @@ c.LedgerAuthenticator.database = lambda: database
 c.LedgerAuthenticator.passwords = settings.evaluation and is_loopback(settings.host)
 c.LedgerAuthenticator.default_language = settings.language
 
-# What else asks the hub. The reconciling loop knows the servers by the runs in their state, and has ended ones cleared.
+# What else asks the hub. The reconciling loop knows the servers by the runs in their state, has ended ones cleared, and
+# starts those of people whose turn in the queue has come.
 c.JupyterHub.services = [
     {"name": "reconciler", "api_token": home.secret("reconciler_token"), "display": False},
     {
@@ -74,7 +75,7 @@ c.JupyterHub.services = [
 c.JupyterHub.load_roles = [
     {
         "name": "reconciler",
-        "scopes": ["list:users", "read:servers", "admin:server_state", "delete:servers"],
+        "scopes": ["list:users", "read:servers", "admin:server_state", "start:servers", "delete:servers"],
         "services": ["reconciler"],
     },
 ]

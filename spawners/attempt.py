@@ -24,7 +24,8 @@ from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.domain.units import InvalidValue, show_duration
 from quotas.store.database import DatabaseAway
-from spawners.door import Door
+from spawners.door import Answer, Door
+from spawners.options import Choice
 from spawners.pace import Turn
 from spawners.progress import Moment, Phase
 from spawners.refused import PolicyRefused
@@ -79,19 +80,26 @@ class Attempt:
         self.person = person
         self.project = project
         self.base_url = base_url
-        self.profile_code = ""
+        self.choice = Choice("")
         self.speaks = door.settings.language
         self.phase = Phase.ASKED
         self.run: KnownRun | None = None
         self._turn: Turn | None = None
         self._flights: set[asyncio.Future[Any]] = set()
+        self._answered_run = ""
+        """The run that the ledger admitted, whoever still awaits the answer: that of a turn has an id of its own."""
+        self.was_turn = False
 
-    async def start(self, profile_code: str, launcher: Launcher) -> tuple[str, int]:
+    @property
+    def profile_code(self) -> str:
+        return self.choice.profile
+
+    async def start(self, choice: Choice, launcher: Launcher) -> tuple[str, int]:
         """Return where the server answers. Raises whatever went wrong: `take_back` is then to be called."""
         earlier = self.door.clean_ups.get((self.person, self.project))
         if earlier is not None:
             await asyncio.wait({earlier}, timeout=EARLIER_SECONDS)
-        self.profile_code = profile_code
+        self.choice = choice
         profile, admitted = await self._admit()
         self._turn = turn = self.door.pace.queue()
         release = None
@@ -108,6 +116,8 @@ class Attempt:
             if release is not None:
                 release.cancel()
             turn.give_back()
+        if self.was_turn:
+            await self.in_ledger(self.door.tell_of_turn, seen.run_id, None)
         self.phase = Phase.READY
         return host, port
 
@@ -159,15 +169,25 @@ class Attempt:
     async def _admit(self) -> tuple[Profile, Admitted]:
         """Return what the ledger holds for this start; one that a killed hub left open is concluded first."""
         for last_try in (False, True):
-            run_id = new_run_id()
+            run_id = self.choice.turn or new_run_id()
             self.run = KnownRun(run_id, self.profile_code, None)
             request = Request(
-                run_id, RunKind.NOTEBOOK, self.person, self.project, self.profile_code, door=self.door.instance
+                run_id,
+                RunKind.NOTEBOOK,
+                self.person,
+                self.project,
+                self.choice.profile,
+                door=self.door.instance,
+                wish=self.choice.wish,
             )
-            answer = await self.in_ledger(self.door.reserve, request, int(time.time()))
+            turn_only = self.choice.turn is not None
+            asked = self.door.ask_ledger(self.door.reserve, request, int(time.time()), turn_only)
+            asked.add_done_callback(self._note_answer)
+            answer = await self.remembered(asked)
             self.speaks, decision = answer.language, answer.decision
             if isinstance(decision, Admitted) and answer.profile is not None:
-                self.run = KnownRun(run_id, self.profile_code, decision.until_at)
+                self.run = KnownRun(decision.run_id, self.profile_code, decision.until_at)
+                self.was_turn = turn_only or decision.run_id != run_id
                 self.phase = Phase.HELD
                 return answer.profile, decision
             if isinstance(decision, Admitted):
@@ -229,6 +249,7 @@ class Attempt:
         if self._flights:
             # A call in a thread cannot be called back: what it starts is there only after it.
             await asyncio.wait(set(self._flights))
+        run_id = self._answered_run or run_id
         failed = Outcome.FAILED_TO_START
         for pause in AGAIN_SECONDS:
             try:
@@ -264,6 +285,11 @@ class Attempt:
         self._flights.add(future)
         future.add_done_callback(self._landed)
         return await asyncio.shield(future)
+
+    def _note_answer(self, future: asyncio.Future[Answer]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            decision = future.result().decision
+            self._answered_run = decision.run_id if isinstance(decision, Admitted) else ""
 
     def _landed(self, future: asyncio.Future[Any]) -> None:
         self._flights.discard(future)

@@ -13,6 +13,8 @@ from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Limit, TimeLeft
 from quotas.domain.units import HOUR_SECONDS, show_budget, show_duration, show_instant
 from quotas.services.offers import ProfileOffer, ProjectOffer
+from quotas.services.queue_texts import Shown
+from quotas.services.queue_views import Wait
 from spawners.language import N_, Translator
 
 PHASES = {
@@ -78,6 +80,7 @@ class ProfileCard:
     facts: tuple[tuple[str, str], ...]
     reason: Reason | None
     chosen: bool
+    has_devices: bool
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,23 @@ class Longest:
 
 
 @dataclass(frozen=True)
+class WaitCard:
+    """A profile for which the person could wait, or start on idle devices: its place in the line and what to expect."""
+
+    code: str
+    name: str
+    position: int
+    expected: str | None
+    wish: str
+
+
+@dataclass(frozen=True)
 class ProjectCard:
-    """One project: what it is, what is left of it, and its profiles. `reason` stands where nothing can start."""
+    """One project: what it is, what is left of it, and its profiles. `reason` stands where nothing can start.
+
+    `place` is where the person waits for a server on it; `waits` and `borrows` are for what they could wait, and what
+    they could start now on idle devices.
+    """
 
     code: str
     title: str
@@ -125,6 +143,14 @@ class ProjectCard:
     reason: Reason | None
     longest: Longest | None
     open_run: bool
+    place: Shown | None = None
+    waits: tuple[WaitCard, ...] = ()
+    borrows: tuple[WaitCard, ...] = ()
+
+    @property
+    def has_devices(self) -> bool:
+        """Whether one of the profiles that can be started has devices, which can be asked for less firmly too."""
+        return any(profile.has_devices for profile in self.available)
 
     @property
     def can_start(self) -> bool:
@@ -146,6 +172,15 @@ class ProjectCard:
 
 
 @dataclass(frozen=True)
+class Queue:
+    """What the queue has to do with one project of the person's, at `now`."""
+
+    now: int
+    place: Shown | None = None
+    waits: tuple[Wait, ...] = ()
+
+
+@dataclass(frozen=True)
 class Remaining:
     """How long a server can go on: the time, which limit binds, and when that is."""
 
@@ -161,7 +196,9 @@ def reason(refused: Refused, language: str) -> Reason:
     return Reason(refused.code.value, refused.message(language), refused.next_step(language), earliest)
 
 
-def project_card(offer: ProjectOffer, translate: Translator, last_profile: str | None = None) -> ProjectCard:
+def project_card(
+    offer: ProjectOffer, translate: Translator, last_profile: str | None = None, queue: Queue | None = None
+) -> ProjectCard:
     """Return the card of one project; `last_profile` is preselected, else the first profile that can be started."""
     chosen = _chosen(offer.profiles, last_profile)
     whole = _reason_of_all(offer.profiles)
@@ -176,7 +213,19 @@ def project_card(offer: ProjectOffer, translate: Translator, last_profile: str |
         reason=None if whole is None else reason(whole, translate.language),
         longest=_longest(offer.profiles, translate.language),
         open_run=offer.open_run is not None,
+        place=None if queue is None else queue.place,
+        waits=() if queue is None else tuple(_wait_cards(offer, queue, translate, starts=False)),
+        borrows=() if queue is None else tuple(_wait_cards(offer, queue, translate, starts=True)),
     )
+
+
+def _wait_cards(offer: ProjectOffer, queue: Queue, translate: Translator, *, starts: bool) -> Iterable[WaitCard]:
+    ko = translate.language == "ko"
+    names = {each.code: each.name_ko if ko else each.name_en for each in offer.profiles}
+    for wait in queue.waits:
+        if wait.starts is starts:
+            expected = None if wait.estimate is None else wait.estimate.sentence(translate.language, queue.now)
+            yield WaitCard(wait.profile, names[wait.profile], wait.position, expected, wait.wish.value)
 
 
 def _longest(profiles: Iterable[ProfileOffer], language: str) -> Longest | None:
@@ -227,6 +276,7 @@ def _profile_card(offer: ProfileOffer, translate: Translator, chosen: bool) -> P
         facts=tuple(_facts(offer, translate)),
         reason=None if refused is None else reason(refused, translate.language),
         chosen=chosen,
+        has_devices=offer.device_model is not None,
     )
 
 

@@ -20,14 +20,19 @@ from quotas.backends.port import Backend, BackendAway
 from quotas.domain.admission import Decision, Request
 from quotas.domain.launch import Seen, ended_as
 from quotas.domain.profiles import Profile
+from quotas.domain.queue import WAITABLE, Mode
 from quotas.domain.refusals import Code, Refused
-from quotas.domain.runs import Outcome
+from quotas.domain.runs import Outcome, RunKind, new_run_id
+from quotas.domain.units import InvalidValue
 from quotas.home import Home
-from quotas.services import admission, doors, offers, people, profiles
+from quotas.services import admission, doors, offers, people, profiles, queue, queue_views
 from quotas.services.admission import Ended
+from quotas.services.queue_views import Place, Wait
 from quotas.store import audit
 from quotas.store.database import Database, DatabaseAway
 from spawners import language
+from spawners.form import StartPage
+from spawners.options import Choice
 from spawners.pace import Pace
 
 log = logging.getLogger("mudeung.door")
@@ -36,6 +41,10 @@ LEDGER_THREADS = 8
 BACKEND_THREADS = 32
 STOP_GRACE_SECONDS = 10
 Result = TypeVar("Result")
+
+
+CURED_BY_DEVICES = WAITABLE | {Code.CEILING}
+"""Refusals of a start for which a person may wait, or borrow what is idle."""
 
 
 @dataclass(frozen=True)
@@ -88,25 +97,64 @@ class Door:
             found = None
         return found.language if found else language.of_person(person, self.settings.language)
 
-    def reserve(self, request: Request, now: int) -> Answer:
-        """Ask for the hold. A refusal names the profile that would fit instead, where a smaller one does."""
+    def reserve(self, request: Request, now: int, turn_only: bool = False) -> Answer:
+        """Ask for the hold, or take the person's turn. A refusal names what would fit instead, and when, if known."""
         speaks = self.language_of(request.person)
-        decision = admission.reserve(self.database, request, now, self.policy)
+        profile = profiles.profile(self.database, request.profile)
+        decision = queue.start(self.database, request, now, self.policy, turn_only=turn_only)
         if not isinstance(decision, Refused):
-            return Answer(speaks, decision, profiles.profile(self.database, request.profile))
+            return Answer(speaks, decision, profile)
         try:
             decision = offers.with_what_fits(self.database, request, decision, now, self.policy)
+            decision = queue_views.with_known_time(self.database, request, decision, now)
         except DatabaseAway:
             log.warning("the ledger went away while the refusal of %s was explained", request.person)
         return Answer(speaks, decision)
 
-    def offers(self, person: str, now: int) -> tuple[str, list[offers.ProjectOffer], Refused | None]:
-        """Return the person's language and projects, or what to say where the ledger does not answer."""
+    def start_page(self, person: str, now: int) -> StartPage:
+        """Return what the start page shows, or what to say where the ledger does not answer."""
         speaks = self.language_of(person)
         try:
-            return speaks, offers.offers(self.database, person, now, self.policy), None
+            found = offers.offers(self.database, person, now, self.policy)
+            places = queue_views.of_person(self.database, person, now)
+            waits = {offer.code: self._waits(person, offer, now) for offer in found}
         except DatabaseAway:
-            return speaks, [], Refused(Code.LEDGER_AWAY)
+            return StartPage(speaks, now, self.policy, error=Refused(Code.LEDGER_AWAY))
+        return StartPage(speaks, now, self.policy, tuple(found), tuple(places), waits)
+
+    def _waits(self, person: str, offer: offers.ProjectOffer, now: int) -> tuple[Wait, ...]:
+        refused = [
+            each.code
+            for each in offer.profiles
+            if isinstance(each.decision, Refused) and each.decision.code in CURED_BY_DEVICES
+        ]
+        if not refused:
+            return ()
+        return queue_views.waits(self.database, person, offer.code, refused, now, self.policy)
+
+    def join(self, person: str, project: str, choice: Choice, mode: Mode, now: int) -> Refused | None:
+        """The person waits, as they chose; return why not, if not."""
+        request = Request(new_run_id(), RunKind.NOTEBOOK, person, project, choice.profile, wish=choice.wish)
+        limits = self.settings.queue_limits()
+        joined = queue.join(self.database, request, mode, now, self.policy, limits)
+        return joined if isinstance(joined, Refused) else None
+
+    def leave(self, person: str, project: str, now: int) -> bool:
+        """The person waits no more for a server on the project; return whether they did."""
+        place = self.place(person, project, now)
+        if place is None:
+            return False
+        try:
+            queue.cancel(self.database, place.entry.run_id, actor=person, person=person, now=now)
+        except InvalidValue:  # it has just ended by itself
+            return False
+        return True
+
+    def place(self, person: str, project: str, now: int) -> Place | None:
+        """Return where the person waits for a server on the project, or has a turn; None where they do not."""
+        places = queue_views.of_person(self.database, person, now)
+        of_project = (each for each in places if each.entry.project == project)
+        return next((each for each in of_project if each.entry.kind is RunKind.NOTEBOOK), None)
 
     def note_refusal(self, person: str, project: str, refused: Refused, now: int) -> str:
         """The refusal, that the ledger had no part in, is in the audit; return the person's language."""
@@ -123,6 +171,17 @@ class Door:
         """The ledger knows since when the run runs, by its backend."""
         if seen.started_at is not None:
             admission.started(self.database, seen.run_id, seen.started_at)
+
+    def tell_of_turn(self, run_id: str, refused: Refused | None) -> None:
+        """Who waited for the server, and left its start to the platform, knows that it runs, or why it does not."""
+        now = int(time.time())
+        try:
+            if refused is None:
+                queue.started(self.database, run_id, now)
+            else:
+                queue.failed(self.database, run_id, refused, now)
+        except DatabaseAway as away:
+            log.warning("who waited for run %s was not told of its start: %s", run_id, away)
 
     def conclude(self, run_id: str, stopped: Outcome, ended: Outcome = Outcome.EXITED) -> None:
         """Nothing of the run runs, it is charged for what its backend says that it ran, and the backend forgets it.

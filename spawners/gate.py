@@ -1,10 +1,10 @@
 """The gate: every server of the hub is reserved before it starts and settled after it has ended.
 
 `Gate` is mixed into a spawner. A server belongs to one person and one project: its name is the project's code, and the
-hub's default server is off. What the hub was told (its form, its API, its stored options) names a profile and nothing
-else; who may use it is read from the ledger at every start. Each start is a run of its own, whose id is committed
-before anything starts and is written on the process or container, so that a hub which is killed at any moment leaves
-nothing that cannot be found.
+hub's default server is off. What the hub was told (its form, its API, its stored options) names a profile and a wish,
+nothing else; who may use it is read from the ledger at every start. Each start is a run of its own, whose id is
+committed before anything starts and is written on the process or container, so that a hub which is killed at any moment
+leaves nothing that cannot be found.
 
 The hub's hooks are hints: it swallows their errors, and skips them when it is killed. What is charged is what the
 backend says; what this hub leaves behind, the reconciling loop finishes.
@@ -31,6 +31,7 @@ from spawners import options
 from spawners.attempt import TAKE_BACK_SECONDS, Attempt, KnownRun
 from spawners.door import Door
 from spawners.form import render_form
+from spawners.options import Choice
 from spawners.progress import READY_WORDS, Moment, Phase, Progress
 from spawners.refused import PolicyRefused
 
@@ -89,14 +90,12 @@ class Gate(Spawner):
     async def start_form(self) -> str:
         """Return the start page's form, never empty: with an empty one the hub would start a server on a mere GET."""
         person = self.user.name
-        speaks, offers, away = await self.door.ask_ledger(self.door.offers, person, int(time.time()))
+        page = await self.door.ask_ledger(self.door.start_page, person, int(time.time()))
         return render_form(
-            offers,
+            page,
             user_name=person,
             server_name=self.name or self.door.last_form.get(person, ""),
-            language=speaks,
-            last_profiles=self._last_profiles(),
-            error=away,
+            last_choices=self._last_choices(),
             hub_url=self.hub.base_url,
         )
 
@@ -112,12 +111,11 @@ class Gate(Spawner):
         """Refuse: what a link starts, someone else may have made a person start."""
         raise await self._refusal(Refused(Code.LINK_MAY_NOT_START))
 
-    def _last_profiles(self) -> dict[str, str]:
-        """Return the profile that the person chose last on each project, as the hub has stored it."""
-        chosen = {
-            name: options.profile_of(stored.user_options) for name, stored in self.user.orm_spawners.items() if name
-        }
-        return {name: code for name, code in chosen.items() if isinstance(code, str)}
+    def _last_choices(self) -> dict[str, Choice]:
+        """Return what the person chose last on each project, as the hub has stored it."""
+        stored = self.user.orm_spawners.items()
+        chosen = {name: options.choice_of(each.user_options) for name, each in stored if name}
+        return {name: choice for name, choice in chosen.items() if isinstance(choice, Choice)}
 
     async def _refusal(self, refused: Refused) -> PolicyRefused:
         """Return the refusal in the person's language, in the audit."""
@@ -135,9 +133,9 @@ class Gate(Spawner):
         self._ended_status = None
         self._attempt = attempt = Attempt(self.door, self.user.name, self.name, self.server.base_url)
         try:
-            profile = await self._checked_profile()
+            choice = await self._checked_choice()
             async with asyncio.timeout(self.door.settings.start_timeout_seconds):
-                return await attempt.start(profile, self)
+                return await attempt.start(choice, self)
         except asyncio.CancelledError:
             await attempt.take_back(CANCEL_SECONDS)
             raise
@@ -146,19 +144,23 @@ class Gate(Spawner):
             away = isinstance(error, BackendAway | DatabaseAway)  # then taking back cannot be quick
             await attempt.take_back(CANCEL_SECONDS if away else TAKE_BACK_SECONDS)
             refusal = await attempt.refusal(error, run_id)
+            if attempt.was_turn:
+                self.door.ask_ledger(self.door.tell_of_turn, run_id, refusal.refused)
             if refusal is error:
                 raise
             raise refusal from error
 
-    async def _checked_profile(self) -> str:
+    async def _checked_choice(self) -> Choice:
         if not self.name:
             raise await self._refusal(Refused(Code.DEFAULT_SERVER_OFF))
-        profile = options.profile_of(self.user_options)
-        if isinstance(profile, Refused):
-            # The hub has stored them already, and would take them again for a start that names none.
+        choice = options.choice_of_api(self.user_options)
+        # The hub has stored them already, and would take them again for a start that names none.
+        if isinstance(choice, Refused):
             self.user_options = self.orm_spawner.user_options = {}
-            raise await self._refusal(profile)
-        return profile
+            raise await self._refusal(choice)
+        if choice.turn is not None:
+            self.user_options = self.orm_spawner.user_options = choice.options()
+        return choice
 
     async def in_backend(self, call: Callable[..., Result], *arguments: object) -> Result:
         """Return the call's result; taking this start back waits for it."""

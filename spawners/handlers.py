@@ -21,7 +21,7 @@ from quotas.domain.people import LANGUAGES
 from quotas.domain.units import InvalidValue
 from quotas.services import people
 from quotas.store.database import Database, DatabaseAway
-from spawners import language
+from spawners import language, queue
 
 LEDGER_SECONDS = 10
 """How long a switch of language waits for the ledger."""
@@ -39,6 +39,7 @@ def handlers(database: DatabaseOf, default_language: str) -> list[tuple[str, typ
         (r"/login", LoginPage, options),
         (r"/language", LanguageSwitch, options),
         (r"/stop/([^/]+)/([^/]+)", StopButton, {}),
+        *queue.HANDLERS,
     ]
 
 

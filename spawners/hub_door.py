@@ -1,4 +1,4 @@
-"""What the reconciling loop asks of the hub, over its REST API with the token of a service."""
+"""What the reconciling loop and the queue's ask of the hub, over its REST API with the token of a service."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ ANSWER_SECONDS = 10.0
 """How long the hub may take: listing thousands of servers keeps it busy for about a second."""
 STOP_SECONDS = 30.0
 """The hub answers a request to clear a server's record after at most ten seconds, whether it is done or not."""
+START_SECONDS = 25.0
+"""The hub answers a request to start a server after at most ten seconds, whether it has started or not."""
 PAGE_USERS = 200
 MOST_PAGES = 500
 
 
 class Hub:
-    """The hub at `url` (without ``/hub``), asked with `token`. Both calls end in time and never raise."""
+    """The hub at `url` (without ``/hub``), asked with `token`. Its calls end in time and never raise."""
 
     def __init__(self, url: str, token: str) -> None:
         self._client = httpx.Client(
@@ -61,6 +63,19 @@ class Hub:
             return True
         log.warning("the hub did not clear the server of %s on %s: %s", person, project, answer.text[:200])
         return False
+
+    def start_server(self, person: str, project: str, profile: str, turn: str) -> bool:
+        """Ask the hub to start a server in its turn; return whether it took the request. The gate decides about it."""
+        path = f"/users/{quote(person, safe='')}/servers/{quote(project, safe='')}"
+        body = {"user_options": {"profile": profile, "turn": turn}}
+        try:
+            answer = self._client.post(path, json=body, timeout=START_SECONDS)
+        except httpx.HTTPError as error:
+            log.warning("the hub did not start the server of %s on %s: %s", person, project, error)
+            return False
+        if not answer.is_success:
+            log.warning("the hub did not start the server of %s on %s: %s", person, project, answer.text[:300])
+        return answer.is_success
 
     def close(self) -> None:
         """Give the connections back."""

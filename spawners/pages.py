@@ -18,14 +18,18 @@ from typing import Any
 
 from quotas.domain.policy import Policy
 from quotas.domain.projects import ProjectState
+from quotas.domain.queue import DOOR as QUEUE
 from quotas.domain.runs import Limit, TimeLeft, time_left
 from quotas.domain.units import DAY_SECONDS, show_instant
+from quotas.services import queue_texts, queue_views
 from quotas.services.offers import ProjectOffer, offers
+from quotas.services.queue_texts import Shown
 from quotas.settings import Settings
 from quotas.store import notices as notices_store
 from quotas.store import runs as runs_store
 from quotas.store.database import Database, DatabaseAway, Row
 from spawners import cards
+from spawners.form import is_server
 from spawners.language import N_, Translator, of_person, translator, words
 from spawners.progress import Phase, message
 
@@ -79,6 +83,7 @@ class Home:
     servers: tuple[Server, ...]
     projects: tuple[cards.ProjectCard, ...]
     notices: tuple[Notice, ...]
+    places: tuple[Shown, ...] = ()
 
     def project(self, code: str) -> cards.ProjectCard | None:
         """Return the person's project of that code, or None."""
@@ -181,9 +186,10 @@ def view(
         rows = {
             offer.code: row
             for offer in found
-            if offer.open_run and (row := runs_store.one(transaction, offer.open_run)) is not None
+            if offer.open_run and (row := runs_store.one(transaction, offer.open_run)) is not None and row.door != QUEUE
         }
         told = notices_store.of_person(transaction, person, now - NOTICE_DAYS * DAY_SECONDS, NOTICES, unread=True)
+    places = [place for place in queue_views.of_person(database, person, now) if is_server(place)]
     ko = translate.language == "ko"
     return Home(
         away=False,
@@ -191,6 +197,7 @@ def view(
         servers=tuple(_servers(found, rows, states, translate, now, policy)),
         projects=tuple(cards.project_card(offer, translate) for offer in found),
         notices=tuple(Notice(show_instant(row.at), row.text_ko if ko else row.text_en) for row in told),
+        places=tuple(queue_texts.shown(place, translate.language, now, policy) for place in places),
     )
 
 

@@ -1,7 +1,8 @@
 """The reconciling loop as a process of its own: `python -m spawners.reconciler`, with `MUDEUNG_HOME` set.
 
 It goes round at its own pace, not in reaction to events, and outlives the hub, the ledger and the backend: what it
-cannot do in one round it does in the next. What a round does is in `quotas.services.reconciliation`.
+cannot do in one round it does in the next. What a round does is in `quotas.services.reconciliation`. Beside it, and
+sooner, it goes through the waiting queue (:mod:`spawners.turns`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +26,7 @@ from quotas.settings import SettingsError
 from quotas.store.database import DatabaseAway
 from spawners.hub_door import Hub
 from spawners.servers import hub_url
+from spawners.turns import Turns
 
 log = logging.getLogger("mudeung.reconciler")
 
@@ -66,8 +69,21 @@ def once(loop: Reconciler, jobs: tuple[periodic.Job, ...]) -> bool:
     return not done["failed"]
 
 
+def watch_the_queue(home: Home) -> None:
+    """Go through the waiting queue for ever, as soon as the hub's address is known."""
+    while True:
+        try:
+            hub = Hub(hub_url(home), home.secret("reconciler_token"))
+        except BackendAway as away:
+            log.warning("the queue waits: %s", away)
+            time.sleep(home.settings.reconcile_seconds)
+        else:
+            Turns(home, home.database(), hub).run()
+
+
 def rounds(home: Home) -> None:
     """Go round for ever; each round begins `reconcile_seconds` after the last has ended."""
+    threading.Thread(target=watch_the_queue, args=(home,), name="queue", daemon=True).start()
     loop: Reconciler | None = None
     jobs = periodic.jobs(home.settings.recalls())
     while True:

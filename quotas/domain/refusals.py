@@ -39,6 +39,7 @@ class Code(StrEnum):
     QUEUE_LIMIT = "queue_limit"
     QUEUE_FULL = "queue_full"
     NOTHING_TO_WAIT_FOR = "nothing_to_wait_for"
+    TURN_OVER = "turn_over"
     BUDGET_SHORT = "budget_short"
     LEDGER_AWAY = "ledger_away"
     DEFAULT_SERVER_OFF = "default_server_off"
@@ -242,6 +243,13 @@ TABLE: dict[Code, Explanation] = {
         "{project} 과제에서 {profile} 프로필을 지금 시작할 수 있어 기다릴 필요가 없습니다.",
         "Start it on the start page.",
         "시작 페이지에서 시작하세요.",
+    ),
+    Code.TURN_OVER: Explanation(
+        409,
+        "The turn of {person} for {profile} on {project} is over, or was given up.",
+        "{project} 과제, {profile}: {person}의 차례가 지났거나 취소되었습니다.",
+        "Wait in the queue again, or start it on the start page.",
+        "다시 대기열에 등록하거나 시작 페이지에서 시작하세요.",
     ),
     Code.BUDGET_SHORT: Explanation(
         402,

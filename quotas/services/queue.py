@@ -191,15 +191,25 @@ def _open_entry(transaction: Transaction, run_id: str, person: str | None) -> Ro
     return entry
 
 
-def start(database: Database, request: Request, now: int, policy: Policy) -> Decision:
+def start(database: Database, request: Request, now: int, policy: Policy, *, turn_only: bool = False) -> Decision:
     """As :func:`quotas.services.admission.reserve`, for someone who may have waited: their turn is taken by it.
 
     The answer's run is that of the turn, where there is one for the same profile: rights are read anew, the devices
     are held already. For another profile the turn is given back, unless that is refused. Whoever waits and is
-    admitted by another way waits no more.
+    admitted by another way waits no more. With `turn_only` nothing but the turn of the request's own id is taken: who
+    gave it up meanwhile does not find a server that they did not want.
     """
+
+    def decided(transaction: Transaction) -> Decision:
+        if turn_only:
+            own = _own(transaction, request)
+            if own is None or own.run_id != request.run_id or own.state != EntryState.TURN.value:
+                names = {"person": request.person, "project": request.project, "profile": request.profile}
+                return Refused(Code.TURN_OVER, names)
+        return _start_in(transaction, request, now, policy)
+
     try:
-        return answered(database, request.run_id, lambda transaction: _start_in(transaction, request, now, policy))
+        return answered(database, request.run_id, decided)
     except _Undone as undone:
         _note_refusal(database, request, undone.refused, now)
         return undone.refused

@@ -49,8 +49,7 @@ OTHERS_LOOKED_AT = 16
 ASKING = 8
 """For how many of those before one step asks others to give way."""
 OVER_AT_ONCE = 100
-STARTS_AT_ONCE = 50
-ASK_AGAIN_SECONDS = 30
+ASK_AGAIN_SECONDS = 10
 """How long the hub has to take a server on before it is asked again."""
 
 
@@ -197,7 +196,7 @@ class _Step:
         """The devices are held, and kept for as long as an offer; a short hold is not used up by waiting for it."""
         until = self.now + self.policy.offer
         if entry.kind == RunKind.NOTEBOOK.value:
-            until = max(min(until, admitted.until_at - self.policy.minimum), self.now + SHORTEST_TURN_SECONDS)
+            until = min(until, max(admitted.until_at - self.policy.minimum, self.now + SHORTEST_TURN_SECONDS))
         if not store.to_turn(transaction, entry.run_id, self.now, until):
             raise Raced
         preemption.spare(transaction, entry.run_id, self.now)
@@ -260,11 +259,11 @@ def _block(transaction: Transaction, entry: Row, reason: str | None) -> None:
         raise Raced
 
 
-def to_start(database: Database, now: int) -> list[Entry]:
+def to_start(database: Database, now: int, most: int) -> list[Entry]:
     """Return entries in their turn whose servers the caller is to ask the hub for; nobody else does for a while."""
     before = now - ASK_AGAIN_SECONDS
     with database.read() as transaction:
-        rows = store.to_start(transaction, now, before, STARTS_AT_ONCE)
+        rows = store.to_start(transaction, now, before, most)
     if not rows:
         return []
     with database.write() as transaction:

@@ -345,20 +345,20 @@ class TestStarting:
         waiters.join("job", seconds=60, mode=START)
         waiters.step(NOW)
         database = waiters.centre.database
-        assert [entry.person for entry in queue_steps.to_start(database, NOW)] == ["kim"]
-        assert queue_steps.to_start(database, NOW + 29) == []
-        assert [entry.person for entry in queue_steps.to_start(database, NOW + 30)] == ["kim"]
-        assert queue_steps.to_start(database, NOW + POLICY.offer) == []
+        assert [entry.person for entry in queue_steps.to_start(database, NOW, 9)] == ["kim"]
+        assert queue_steps.to_start(database, NOW + 9, 9) == []
+        assert [entry.person for entry in queue_steps.to_start(database, NOW + 10, 9)] == ["kim"]
+        assert queue_steps.to_start(database, NOW + POLICY.offer, 9) == []
 
     def test_an_offer_can_be_taken_so(self, waiters: Waiters) -> None:
         waiters.join("lee", mode=OFFER)
         waiters.step(NOW)
         database = waiters.centre.database
-        assert queue_steps.to_start(database, NOW + 1) == []
+        assert queue_steps.to_start(database, NOW + 1, 9) == []
         assert queue.take(database, waiters.runs["lee"], person="lee", now=NOW + 2).mode is START
-        assert [entry.person for entry in queue_steps.to_start(database, NOW + 3)] == ["lee"]
+        assert [entry.person for entry in queue_steps.to_start(database, NOW + 3, 9)] == ["lee"]
         waiters.start("lee", NOW + 4)
-        assert queue_steps.to_start(database, NOW + 60) == []
+        assert queue_steps.to_start(database, NOW + 60, 9) == []
 
 
 def test_a_policy_of_another_length_is_kept_to(waiters: Waiters) -> None:

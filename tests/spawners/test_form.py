@@ -19,8 +19,9 @@ from quotas.services import admission, projects
 from quotas.services.offers import ProfileOffer, ProjectOffer, offers
 from quotas.store.database import Database
 from spawners import cards
-from spawners.form import XSRF_MARK, render_form, render_refusal
+from spawners.form import XSRF_MARK, StartPage, render_form, render_refusal
 from spawners.language import translator
+from spawners.options import Choice
 from tests import centre
 
 VOID = {"input", "meta", "link", "br", "img", "hr"}
@@ -68,8 +69,19 @@ def found(database: Database) -> list[ProjectOffer]:
     return offers(database, world.member, world.now, Policy())
 
 
-def form(found: Sequence[ProjectOffer], language: str = "en", server_name: str = "", **more: object) -> Page:
-    html = render_form(found, user_name="member", server_name=server_name, language=language, **more)  # type: ignore[arg-type]
+def start_page(found: Sequence[ProjectOffer], language: str = "en", **more: object) -> StartPage:
+    return StartPage(language, centre.NOW, Policy(), tuple(found), **more)  # type: ignore[arg-type]
+
+
+def form(
+    found: Sequence[ProjectOffer],
+    language: str = "en",
+    server_name: str = "",
+    last_choices: dict[str, Choice] | None = None,
+    **more: object,
+) -> Page:
+    page = start_page(found, language, **more)
+    html = render_form(page, user_name="member", server_name=server_name, last_choices=last_choices)
     assert html.strip()
     return Page(html)
 
@@ -80,7 +92,7 @@ def test_each_project_has_a_form_of_its_own(found: list[ProjectOffer]) -> None:
     assert {each["method"] for each in page.all("form")} == {"post"}
     assert [each["value"] for each in page.all("input", name="_xsrf")] == [XSRF_MARK, XSRF_MARK]
     names = {str(each["name"]) for each in page.all("input")}
-    assert names == {"_xsrf", "profile"}
+    assert names == {"_xsrf", "profile", "wish"}
     assert len({each["id"] for each in page.all("input", name="profile")}) == 6
 
 
@@ -94,7 +106,7 @@ def test_a_profile_says_what_it_gives_costs_and_for_how_long(found: list[Project
 
 def test_the_last_choice_is_preselected_where_it_can_be_had(found: list[ProjectOffer]) -> None:
     def checked(**last: str) -> list[str | None]:
-        page = form(found, last_profiles=last)
+        page = form(found, last_choices={project: Choice(profile) for project, profile in last.items()})
         return [each["value"] for each in page.all("input", name="profile") if "checked" in each]
 
     assert checked() == ["cpu-small"]
@@ -150,7 +162,7 @@ def test_markup_in_names_stays_text(found: list[ProjectOffer]) -> None:
     assert page.all("script") == []
     assert page.all("b") == []
     assert page.text.count(bad) >= 3
-    odd = render_form(found, user_name="a/b c?d", server_name="", language="en")
+    odd = render_form(start_page(found), user_name="a/b c?d", server_name="")
     assert 'action="/hub/spawn/a/b%20c%3Fd/vision"' in odd.replace("%2F", "/")
 
 
