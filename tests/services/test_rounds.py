@@ -12,9 +12,12 @@ from quotas.domain.admission import Request
 from quotas.domain.pools import CapacityPhase
 from quotas.domain.priorities import Priority
 from quotas.domain.queue import EntryState, Mode
+from quotas.domain.reservations import Asked
 from quotas.domain.runs import RunKind, new_run_id
-from quotas.services import pools, queue, queue_steps
+from quotas.services import doors, pools, queue, queue_steps, reservations
 from quotas.services.reconciliation import STOP_GRACE_SECONDS
+from quotas.services.reservations import Approval
+from quotas.store import runs as runs_store
 from quotas.store.database import Prepared, Transaction
 from tests.centre import Centre
 from tests.services import loop
@@ -145,3 +148,23 @@ def test_strangers_that_do_not_listen_are_stopped_together(world: World) -> None
     assert STOP_GRACE_SECONDS <= time.monotonic() - began < 3 * STOP_GRACE_SECONDS
     assert [world.alive(run_id) for run_id in strangers] == [[]] * 6
     assert world.backend.list_runs() == []
+
+
+def test_what_unclaimed_seats_cost_is_left_to_their_window(world: World) -> None:
+    """The run of idle seats has no process: the loop neither releases it nor asks its backend to stop it."""
+    database, begins = world.centre.database, world.now + 3600
+    asked = Asked(world.centre.project, "h100", 1, "Asia/Seoul", begins, 7200, "수업", "A class")
+    found, _ = reservations.request(database, asked, by=world.centre.pi, now=world.now, policy=POLICY)
+    approval = Approval()
+    reservations.approve(database, found.number, approval, actor="operator", now=world.now, policy=POLICY)
+    assert world.tick(begins - POLICY.seats_early - world.now) == {"window_opened": 1}
+    with database.read() as transaction:
+        (held,) = [row.id for row in runs_store.open_runs(transaction) if row.kind == RunKind.SEATS.value]
+    world.now = begins
+    doors.boot(database, "hub", world.now)
+    doors.boot(database, "batch", world.now)
+    for _ in range(3):
+        assert world.tick(200) == {}
+        assert world.row(held).hold_state == "open"
+    assert world.tick(begins + POLICY.seats_release - world.now)["window_released"] == 1
+    assert world.row(held).hold_state == "posted"
