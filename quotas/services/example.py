@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
 
-from quotas.domain.admission import Admitted, Request
 from quotas.domain.devices import FACTS, MODELS, counting_fact
-from quotas.domain.policy import Policy
 from quotas.domain.pools import CapacityPhase
 from quotas.domain.projects import Award
-from quotas.domain.rates import Precision, Rate, RateCard, RateRule, rate_from_fact
-from quotas.domain.runs import Outcome, RunKind, new_run_id
-from quotas.domain.units import CALENDAR, HOUR_SECONDS, PPM, InvalidValue
-from quotas.services import admission, people, pools, profiles, projects, rates
+from quotas.domain.rates import DeviceModel, Rate, RateCard, RateRule, rate_from_fact
+from quotas.domain.units import HOUR_SECONDS, PPM, InvalidValue
+from quotas.services import example_events as events
+from quotas.services import people, pools, profiles, projects, rates
 from quotas.services.example_centre import (
-    NEXT_MONTH,
+    OPERATOR,
     ORGANISATIONS,
     PEOPLE,
     PROFILES,
     PROJECTS,
+    REFERENCE,
+    REVIEWER,
     PersonPlan,
     ProjectPlan,
-    SessionPlan,
 )
+from quotas.services.example_days import Days, Step
 from quotas.store import people as people_store
 from quotas.store.database import Database
 
-OPERATOR, REVIEWER = "operator", "reviewer"
-REFERENCE = Precision.FP32
 POOL = "cloud"
 FIRST_DAY = -420
 """The day, counted from today, on which everything was set up."""
@@ -48,6 +45,10 @@ DEVICES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
 )
 """Installed, powered and healthy. At FP32 the healthy ones have 128 × 66,900 + 28 × 8,109 + 2 × 30,409 =
 8,851,070 GFLOPS: 8.85 PF. The 28 and 2 slices lie on 4 and 1 more H100; no source states an FP32 peak of the RNGD."""
+
+H100_MONTH_KRW = 100_000
+"""The co-payment for one H100 in 30 days, of which a slice costs its share of the multiprocessors. Processors are free,
+and the NPU has no price yet."""
 
 _ASSIGNED: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
@@ -67,14 +68,6 @@ class Account:
     role_text: str
 
 
-@dataclass(frozen=True)
-class _Step:
-    """Something that happened `at` (seconds UTC)."""
-
-    at: int
-    act: Callable[[], object]
-
-
 def load(database: Database, *, now: int, image_references: Mapping[str, str] | None = None) -> tuple[Account, ...]:
     """The empty `database` has the example centre as of `now`; return its accounts with fresh random passwords.
 
@@ -89,27 +82,13 @@ def load(database: Database, *, now: int, image_references: Mapping[str, str] | 
                 "이미 데이터가 있어 예시 자료를 불러오지 않았습니다",
             )
     references = {"scientific": "mudeung/notebook:latest"} | dict(image_references or {})
-    calendar = _Days(now)
-    start = calendar.day(FIRST_DAY)
+    days = Days(now)
+    start = days.day(FIRST_DAY)
     _set_up_people(database, start)
     _set_up_supply(database, references, start)
-    steps = [step for plan in PROJECTS for step in _project_steps(database, plan, calendar)]
-    for step in sorted(steps, key=lambda each: each.at):
+    for step in sorted(_steps(database, days), key=lambda each: each.at):
         step.act()
     return tuple(_account(database, person, now) for person in PEOPLE if person.account_ko)
-
-
-class _Days:
-    """Days from the one of `now`, in the calendar's zone."""
-
-    def __init__(self, now: int) -> None:
-        self._today = datetime.fromtimestamp(now, CALENDAR).replace(hour=0, minute=0, second=0, microsecond=0)
-
-    def day(self, number: int) -> int:
-        """Return the first instant of a day, in seconds UTC."""
-        if number == NEXT_MONTH:
-            return int((self._today.replace(day=1) + timedelta(days=32)).replace(day=1).timestamp())
-        return int((self._today + timedelta(days=number)).timestamp())
 
 
 def _set_up_people(database: Database, at: int) -> None:
@@ -148,20 +127,48 @@ def _rates() -> Iterator[Rate]:
     for profile in PROFILES:
         if profile.code in _ASSIGNED:
             gflops, reason = _ASSIGNED[profile.code]
-            yield Rate(profile.code, gflops, RateRule.ASSIGNED, reason, REVIEWER)
+            free = 0 if profile.device_model is None else None
+            yield Rate(profile.code, gflops, RateRule.ASSIGNED, reason, REVIEWER, free)
             continue
         model = models[profile.device_model or ""]
         fact = counting_fact(model.parent or model.code, FACTS, REFERENCE)
         if fact is None:
             raise AssertionError(f"{profile.code} has neither an assigned rate nor a fact")
-        yield rate_from_fact(profile.code, profile.device_count, model, fact, None)
+        rate = rate_from_fact(profile.code, profile.device_count, model, fact, None)
+        yield replace(rate, krw_per_device_month=_price(model))
 
 
-def _project_steps(database: Database, plan: ProjectPlan, calendar: _Days) -> Iterator[_Step]:
-    starts_at, ends_at = calendar.day(plan.first_day), calendar.day(plan.last_day)
+def _price(model: DeviceModel) -> int | None:
+    """Return KRW for 30 days of one device, rounded down; None where it has no price."""
+    if (model.parent or model.code) != "h100":
+        return None
+    return H100_MONTH_KRW * model.units // model.units_total
+
+
+def _steps(database: Database, days: Days) -> Iterator[Step]:
+    for plan in PROJECTS:
+        yield from _project_steps(database, plan, days)
+    sessions = [*_planned_sessions(days), *events.class_sessions(days)]
+    for session in sessions:
+        yield from events.session_steps(database, session)
+    yield from events.class_steps(database, days)
+    yield from events.request_steps(database, days)
+    yield from events.bill_steps(database, sessions, days)
+    yield from events.round_steps(database, days)
+
+
+def _planned_sessions(days: Days) -> Iterator[events.Session]:
+    for plan in PROJECTS:
+        for each in plan.sessions:
+            starts_at = days.hour(-each.days_ago, each.hour)
+            yield events.Session(each.person, plan.code, each.profile, starts_at, each.minutes * 60)
+
+
+def _project_steps(database: Database, plan: ProjectPlan, days: Days) -> Iterator[Step]:
+    starts_at, ends_at = days.day(plan.first_day), days.day(plan.last_day)
     # What starts next month or later has been applied for in the last days.
     applied_day = min(plan.first_day, 3) - APPLIED_DAYS_BEFORE
-    decided_at = calendar.day(min(plan.first_day, 3) - DECIDED_DAYS_BEFORE - 1) + 15 * HOUR_SECONDS
+    decided_at = days.day(min(plan.first_day, 3) - DECIDED_DAYS_BEFORE - 1) + 15 * HOUR_SECONDS
     application = projects.Application(
         plan.code,
         plan.title_ko,
@@ -173,23 +180,21 @@ def _project_steps(database: Database, plan: ProjectPlan, calendar: _Days) -> It
         starts_at,
         ends_at,
     )
-    applied_at = calendar.day(applied_day) + 10 * HOUR_SECONDS
-    yield _Step(applied_at, partial(projects.apply, database, application, actor=plan.pi, now=applied_at))
+    applied_at = days.day(applied_day) + 10 * HOUR_SECONDS
+    yield Step(applied_at, partial(projects.apply, database, application, actor=plan.pi, now=applied_at))
     joined_at = applied_at + HOUR_SECONDS
     for username, role in plan.members:
         join = partial(projects.add_member, database, plan.code, username, role, actor=plan.pi, now=joined_at)
-        yield _Step(joined_at, join)
+        yield Step(joined_at, join)
     if plan.rejection:
         reject = partial(projects.reject, database, plan.code, reason=plan.rejection, actor=REVIEWER, now=decided_at)
-        yield _Step(decided_at, reject)
+        yield Step(decided_at, reject)
     if plan.approved:
         award = Award(plan.gflops, REFERENCE.value, starts_at, ends_at, plan.burst_ppm, plan.utilisation_ppm)
-        yield _Step(decided_at, partial(_approve, database, plan, award, decided_at))
-    for session in plan.sessions:
-        yield from _session_steps(database, plan.code, session, calendar)
+        yield Step(decided_at, partial(_approve, database, plan, award, decided_at))
     if plan.ended_day is not None:
-        ended_at = calendar.day(plan.ended_day)
-        yield _Step(ended_at, partial(projects.end, database, plan.code, actor=OPERATOR, now=ended_at))
+        ended_at = days.day(plan.ended_day)
+        yield Step(ended_at, partial(projects.end, database, plan.code, actor=OPERATOR, now=ended_at))
 
 
 def _approve(database: Database, plan: ProjectPlan, award: Award, at: int) -> None:
@@ -202,28 +207,9 @@ def _approve(database: Database, plan: ProjectPlan, award: Award, at: int) -> No
         now=at,
         reference_precision=REFERENCE.value,
         oversubscription_limit_ppm=PPM,
+        tranches_ppm=plan.tranches_ppm,
         consent=plan.consent,
     )
-
-
-def _session_steps(database: Database, project: str, session: SessionPlan, calendar: _Days) -> Iterator[_Step]:
-    starts_at = calendar.day(-session.days_ago) + session.hour * HOUR_SECONDS
-    seconds = session.minutes * 60
-    request = Request(new_run_id(), RunKind.NOTEBOOK, session.person, project, session.profile, door="example")
-
-    def begin() -> None:
-        # One hold for the whole session, in place of one for each half hour of it.
-        decision = admission.reserve(database, request, starts_at, replace(Policy(), hold=seconds))
-        if not isinstance(decision, Admitted):
-            raise AssertionError(f"{project}, {session}: {decision.sentence('en')}")
-        admission.started(database, request.run_id, starts_at)
-
-    def finish() -> None:
-        ended = admission.Ended(starts_at, starts_at + seconds, Outcome.STOPPED)
-        admission.settle(database, request.run_id, ended, starts_at + seconds)
-
-    yield _Step(starts_at, begin)
-    yield _Step(starts_at + seconds, finish)
 
 
 def _account(database: Database, person: PersonPlan, now: int) -> Account:

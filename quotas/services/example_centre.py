@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from quotas.domain.people import MembershipRole, Organisation, PlatformRole
 from quotas.domain.profiles import Profile
 from quotas.domain.projects import ProjectKind
+from quotas.domain.rates import Precision
 from quotas.domain.units import PPM
 
 GIB = 2**30
+OPERATOR, REVIEWER = "operator", "reviewer"
+REFERENCE = Precision.FP32
 LEARNERS = 8
 DEMO_PROJECT = "vision-drive"
 NEXT_MONTH = 10_000
@@ -61,6 +64,7 @@ class ProjectPlan:
     utilisation_ppm: int = PPM
     approved: bool = True
     consent: bool = False
+    tranches_ppm: tuple[int, ...] = ()
     rejection: str = ""
     ended_day: int | None = None
     members: tuple[tuple[str, MembershipRole], ...] = ()
@@ -146,6 +150,7 @@ PROJECTS: tuple[ProjectPlan, ...] = (
         85_920,
         -30,
         335,
+        tranches_ppm=(PPM // 2, PPM // 2),
         members=(("member", _MEMBER), ("haram.noh", _MEMBER)),
         profiles=("cpu-small", "cpu-large", "h100-1g", "h100"),
         sessions=(
@@ -195,10 +200,7 @@ PROJECTS: tuple[ProjectPlan, ...] = (
             *((f"learner{number}", _LEARNER) for number in range(1, LEARNERS + 1)),
         ),
         profiles=("cpu-small", "h100-1g"),
-        sessions=(
-            SessionPlan("instructor", "cpu-small", 7, 8, 115),
-            *(SessionPlan(f"learner{number}", "h100-1g", 7, 9, 42 + number) for number in range(1, LEARNERS + 1)),
-        ),
+        sessions=(SessionPlan("instructor", "cpu-small", 7, 8, 115),),
     ),
     ProjectPlan(
         "lidar-maps",

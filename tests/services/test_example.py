@@ -12,13 +12,40 @@ from pathlib import Path
 import pytest
 
 from quotas.domain.admission import Admitted, Request
+from quotas.domain.awards import Programme, TrancheState
+from quotas.domain.changes import ChangeKind, ChangeState
+from quotas.domain.months import month_of
+from quotas.domain.outcomes import ReportState
 from quotas.domain.people import Organisation, PlatformRole
 from quotas.domain.policy import Policy
 from quotas.domain.projects import Phase, ProjectKind, ProjectState
+from quotas.domain.recalls import RecallPolicy
 from quotas.domain.refusals import Code, Refused
+from quotas.domain.renewals import RenewalState
+from quotas.domain.reservations import ReservationState, WindowState
 from quotas.domain.runs import RunKind, new_run_id
-from quotas.domain.units import CALENDAR, InvalidValue, show_rate
-from quotas.services import admission, check, example, people, pools, profiles, projects, rates, runs
+from quotas.domain.units import CALENDAR, DAY_SECONDS, InvalidValue, show_rate
+from quotas.services import (
+    admission,
+    awards,
+    changes,
+    check,
+    copayments,
+    example,
+    notices,
+    outcomes,
+    people,
+    periodic,
+    pools,
+    profiles,
+    projects,
+    rates,
+    renewals,
+    reservation_views,
+    reservations,
+    runs,
+)
+from quotas.services.example_days import Days
 from quotas.store.database import Database
 from quotas.store.migrate import migrate
 
@@ -112,11 +139,22 @@ def test_everything_in_its_ledger_holds(town: Database) -> None:
     assert all(view.in_use == 0 for view in pools.capacity(town, NOW))
 
 
+def test_it_still_holds_a_day_later_whether_or_not_the_loop_went_round(town: Database) -> None:
+    tomorrow = NOW + DAY_SECONDS
+    assert check.findings(town, tomorrow) == []
+    for now in (NOW, tomorrow):
+        assert not reservations.tick(town, now, Policy())
+        for _ in range(10):  # as many pieces as each job has to do
+            periodic.run(town, periodic.jobs(RecallPolicy()), now)
+    assert check.findings(town, tomorrow) == []
+
+
 def test_what_was_spent_is_what_the_runs_were_charged(town: Database) -> None:
     gflops = {rate.profile: rate.gflops for rate in rates.cards(town)[0].rates}
     by_project: dict[str, int] = {}
     for run in runs.runs(town, None, 1000):
         assert run.charge == gflops[run.profile] * (run.seconds or 0)
+        assert run.charge > 0
         by_project[run.project] = by_project.get(run.project, 0) + (run.charge or 0)
     spent = {view.code: view.spent for view in projects.list_projects(town, NOW) if view.spent}
     assert by_project == spent
@@ -194,6 +232,97 @@ def test_every_profile_has_a_rate_and_assigned_ones_say_why_and_by_whom(town: Da
     assert assigned == dict.fromkeys(("cpu-small", "cpu-large", "npu-rngd"), "reviewer")
 
 
+def test_devices_have_a_price_by_their_share_of_an_h100_processors_are_free_and_the_npu_has_none(
+    town: Database,
+) -> None:
+    card = rates.card_in_force(town, NOW)
+    assert card is not None
+    assert {rate.profile: rate.krw_per_device_month for rate in card.rates} == {
+        "cpu-small": 0,
+        "cpu-large": 0,
+        "h100-1g": 100_000 * 16 // 132,
+        "h100-3g": 100_000 * 60 // 132,
+        "h100": 100_000,
+        "h100-x2": 100_000,
+        "npu-rngd": None,
+    }
+
+
+def test_months_with_use_are_billed_and_earlier_ones_paid(town: Database) -> None:
+    account = copayments.accounts(town)["lidar-maps"]
+    h100, slice_ = 480 * 60 * 100_000, 240 * 60 * 12_121
+    assert (account.owed, account.paid) == (0, (h100 + slice_) // (30 * DAY_SECONDS))
+    last = month_of(NOW).plus(-1)
+    assert {each.project for each in copayments.statements(town, last, NOW) if each.closed_at} == {
+        "speech-ko",
+        "vision-drive",
+    }
+    going_on = copayments.statements(town, month_of(NOW), NOW)
+    assert {each.project for each in going_on} == {"ml-basics", "speech-ko", "vision-drive"}
+    assert all(each.closed_at is None and each.total.amount > 0 and not each.unpriced_runs for each in going_on)
+
+
+def test_the_course_has_seats_every_week_and_the_last_class_left_one_unclaimed(town: Database) -> None:
+    (course,) = reservation_views.latest(town)
+    course = reservation_views.show(town, course.number)
+    assert course.state is ReservationState.APPROVED
+    assert (course.project, course.profile, course.seats) == ("ml-basics", "h100-1g", 8)
+    past, *to_come = course.windows
+    assert (past.state, past.claimed, past.released) == (WindowState.ENDED, 7, 1)
+    assert len(to_come) == 11
+    assert {window.state for window in to_come} == {WindowState.SCHEDULED}
+    assert [window.starts_at for window in to_come] == [past.starts_at + 7 * n * DAY_SECONDS for n in range(1, 12)]
+    (idle,) = [run for run in runs.runs(town, "ml-basics", 1000) if run.kind is RunKind.SEATS]
+    assert (idle.seconds, idle.charge) == (900, 900 * 8_109)
+
+
+def test_the_class_is_on_a_working_day_two_to_four_days_from_loading() -> None:
+    for day in range(7):
+        days = Days(NOW + day * DAY_SECONDS)
+        held = datetime.fromtimestamp(days.hour(days.last_class(), 14), CALENDAR)
+        assert held.weekday() < 5
+        assert 2 <= days.last_class() + 7 <= 4
+
+
+def test_an_award_is_granted_in_two_tranches_and_the_second_waits_for_a_report(town: Database) -> None:
+    (award,) = awards.of_project(town, "vision-drive", NOW)
+    (second,) = award.tranches
+    assert (second.state, second.report_state) == (TrancheState.PENDING, ReportState.DUE)
+    assert award.granted == second.amount == 85_920 * 365 * DAY_SECONDS // 2
+    (report,) = outcomes.list_reports(town, NOW)
+    assert (report.project, report.tranche, report.is_overdue) == ("vision-drive", 2, False)
+
+
+def test_a_renewal_and_a_change_wait_for_the_reviewer(town: Database) -> None:
+    (renewal,) = renewals.list_renewals(town)
+    assert (renewal.project, renewal.filed_by, renewal.state) == ("harbor-watch", "pi", RenewalState.IN_REVIEW)
+    (change,) = changes.list_changes(town)
+    assert (change.project, change.requested_by) == ("vision-drive", "pi")
+    assert (change.kind, change.state) == (ChangeKind.SUPPLEMENT, ChangeState.REQUESTED)
+
+
+def test_the_reviewer_can_decide_both(town: Database) -> None:
+    programme = Programme("fp32", 10**6, consent=True)
+    by = {"reason": "as asked for", "programme": programme, "actor": "reviewer", "now": NOW}
+    given = renewals.approve(town, renewals.list_renewals(town)[0].id, renewals.Given(), **by)
+    assert given.state is RenewalState.APPROVED
+    assert changes.approve(town, changes.list_changes(town)[0].id, **by).state is ChangeState.APPLIED
+    assert isinstance(start(town, "member", "harbor-watch", "h100-1g"), Admitted)
+    assert check.findings(town, NOW) == []
+
+
+def test_people_were_told_of_what_happened_at_its_time(town: Database) -> None:
+    told: dict[str, list[str]] = {}
+    for notice in reversed(notices.latest(town, limit=200)):
+        assert notice.at <= NOW
+        told.setdefault(notice.person, []).append(notice.kind)
+    assert told.pop("instructor") == ["seats_decided", "seats_released"]
+    assert {person: told.pop(f"learner{person}") for person in range(1, 9)} == {n: ["seats_open"] for n in range(1, 9)}
+    assert sorted(set(told.pop("pi"))) == ["award end", "storage end"]
+    assert sorted(told.pop("nari.park")) == ["award budget", "award end"]
+    assert told == {}
+
+
 def test_images_may_be_given(database: Database) -> None:
     example.load(database, now=NOW, image_references={"scientific": "lab/notebook:7"})
     assert {view.profile.image for view in profiles.list_profiles(database)} == {"lab/notebook:7"}
@@ -212,7 +341,8 @@ def test_it_loads_on_any_day(database: Database, day: datetime) -> None:
     example.load(database, now=now)
     phases = {view.phase for view in projects.list_projects(database, now)}
     assert phases == set(Phase) - {Phase.EXHAUSTED, Phase.SUSPENDED, Phase.REVOKED, Phase.CLOSED}
-    assert check.findings(database, now) == []
+    for at in (now, now + DAY_SECONDS):
+        assert check.findings(database, at) == []
 
 
 @pytest.mark.parametrize("present", ["organisation", "person"])
