@@ -13,10 +13,12 @@ from portal.door import AtPortal, AVisitor, OwnForm, Portal, Visitor, require_sc
 from portal.errors import Problem, invalid, malformed
 from portal.files import folder_to_fetch
 from portal.login import PREFIX, inside
+from portal.reservations import has_reservations
 from portal.views import charge, duration, lab_link, output_of, row, rows
 from quotas.domain.units import InvalidValue, show_budget, show_duration, show_instant
 from quotas.notebooks import CheckedNotebook, check_notebook
 from quotas.services import notebooks, offers, people, profiles, projects, runs, schedules
+from quotas.services.reservations import may_decide
 from quotas.services.schedules import Schedule
 
 ZONES = ("Asia/Seoul", "UTC", "Asia/Tokyo", "Europe/Berlin", "America/New_York")
@@ -40,11 +42,13 @@ def start(portal: AtPortal, visitor: AVisitor) -> HTMLResponse:
             "role": each.role,
             "seen": notebooks.may_see(portal.database, visitor.username, each.code) is None,
             "files": folder_to_fetch(portal, visitor.username, each.code) is not None,
+            "reserved": has_reservations(portal, visitor.username, each.code),
         }
         for each in found
     ]
-    shown = [each for each in listed if each["seen"] or each["files"]]
-    return portal.page("start", visitor, visitor.language, projects=shown)
+    shown = [each for each in listed if each["seen"] or each["files"] or each["reserved"]]
+    decides = may_decide(portal.database, visitor.username)
+    return portal.page("start", visitor, visitor.language, projects=shown, decides=decides)
 
 
 @router.get("/projects/{project}")

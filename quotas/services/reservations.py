@@ -322,3 +322,9 @@ def _tell(  # noqa: PLR0913 - a notice, to whom, and when
 
 def _note(transaction: Transaction, number: int, action: str, actor: str, now: int, detail: dict[str, object]) -> None:
     audit.record(transaction, now, actor, action, f"reservation:{number}", detail)
+
+
+def note_refusal(database: Database, actor: str, subject: str, field: str, now: int) -> None:
+    """An audit event says that what `actor` asked for was not taken, and because of which field or rule."""
+    with database.write() as transaction:
+        audit.record(transaction, now, actor, "reservation refused", subject, {"field": field[:80]})
