@@ -32,12 +32,13 @@ from quotas.domain.admission import Admitted, Request
 from quotas.domain.extension import Standing
 from quotas.domain.launch import Seen
 from quotas.domain.profiles import Profile
+from quotas.domain.queue import WAITABLE, EntryState, Mode
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Limit, Outcome, RunKind
 from quotas.domain.schedules import ExecutionState
 from quotas.domain.units import InvalidValue
 from quotas.home import Home
-from quotas.services import admission, offers, profiles, repeats, runs, schedules
+from quotas.services import admission, offers, profiles, queue, queue_views, repeats, runs, schedules
 from quotas.services.admission import Ended
 from quotas.services.schedules import Execution, Finished
 from quotas.store.database import Database, DatabaseAway
@@ -59,6 +60,14 @@ QUICK_LOOKS = 200
 LOG_BYTES = 2**20
 
 
+GIVEN_UP = {
+    EntryState.CANCELLED: ExecutionState.CANCELLED,
+    EntryState.EXPIRED: ExecutionState.REFUSED,
+    EntryState.REFUSED: ExecutionState.REFUSED,
+}
+"""As what an execution ends whose entry in the queue ended so."""
+
+
 @dataclass
 class Runner:
     """Carries executions. `door` is the scheduler's instance; `stopping` ends every wait and leaves runs running."""
@@ -71,13 +80,13 @@ class Runner:
     clock: Callable[[], float] = time.time
 
     def carry(self, execution: Execution) -> bool:
-        """The execution has ended and its end is recorded; False when the platform stops before that.
+        """The execution has ended and its end is recorded, or it waits in the queue; False when the platform stops.
 
         Raises BackendAway and DatabaseAway: nothing is concluded, and it is to be carried again later.
         """
         files = self.files(execution.run_id)
         seen = self.backend.inspect(execution.run_id)
-        if execution.state is ExecutionState.CLAIMED and (seen is None or _never_ran(seen)):
+        if execution.state is not ExecutionState.RUNNING and (seen is None or _never_ran(seen)):
             seen = self._start(execution, files)
             if seen is None:
                 return not self.stopping.is_set()
@@ -97,7 +106,9 @@ class Runner:
         return int(self.clock())
 
     def _start(self, execution: Execution, files: RunFiles) -> Seen | None:
-        """Return what was launched; None when the execution ended instead, or the platform stops."""
+        """Return what was launched; None when the execution ended instead, waits, or the platform stops."""
+        if self._waited_in_vain(execution, files):
+            return None
         project_folder = self.home.project_folder(execution.project)
         try:
             snapshots.take(files, project_folder, execution)
@@ -137,7 +148,10 @@ class Runner:
         return found
 
     def _reserve(self, execution: Execution, files: RunFiles) -> Admitted | None:
-        """Return the admission, its hold open; None when it was refused, or its hold was released meanwhile."""
+        """Return the admission, its hold open, be it that of its turn; None when it was refused, or waits for one.
+
+        The notebook that it is to run has been taken already, and stays as it is while it waits.
+        """
         now = self._now()
         request = Request(
             run_id=execution.run_id,
@@ -147,9 +161,15 @@ class Runner:
             profile=execution.profile,
             seconds=execution.timeout_seconds,
             door=self.door,
+            wish=execution.wish,
         )
         policy = self.home.settings.policy()
-        decision = admission.reserve(self.database, request, now, policy)
+        decision = queue.start(self.database, request, now, policy)
+        if isinstance(decision, Refused) and decision.code in WAITABLE:
+            refused = self._wait(request, decision)
+            if refused is None:
+                return None
+            decision = refused
         if isinstance(decision, Refused):
             if decision.code is Code.LEDGER_AWAY:
                 raise DatabaseAway("the ledger does not answer")
@@ -164,10 +184,32 @@ class Runner:
             return None
         return decision
 
+    def _wait(self, request: Request, refused: Refused) -> Refused | None:
+        """Return None when the request waits in the queue, else why it does not."""
+        settings = self.home.settings
+        limits = settings.queue_limits()
+        joined = queue.join(self.database, request, Mode.START, self._now(), settings.policy(), limits)
+        if isinstance(joined, Refused):
+            return joined
+        schedules.mark_waiting(self.database, request.run_id)
+        log.info("execution %s waits in the queue: %s", request.run_id, refused.code)
+        return None
+
+    def _waited_in_vain(self, execution: Execution, files: RunFiles) -> bool:
+        """Return whether the execution has ended, as its entry in the queue has, other than by its turn."""
+        if execution.queue_state not in GIVEN_UP:
+            return False
+        place = queue_views.one(self.database, execution.run_id, self._now())
+        if place is None:
+            return False
+        state, entry = GIVEN_UP[execution.queue_state], place.entry
+        self._finish(execution, files, Verdict(state, entry.reason_en, entry.reason_ko))
+        return True
+
     def _note_start(self, execution: Execution, files: RunFiles, started_at: float) -> None:
         """The ledger and the schedule know that the run has begun, and of what; repeating it changes nothing."""
         admission.started(self.database, execution.run_id, started_at)
-        if execution.state is ExecutionState.CLAIMED and files.notebook.exists():
+        if execution.state is not ExecutionState.RUNNING and files.notebook.exists():
             output = snapshots.output_path(execution)
             schedules.mark_running(self.database, execution.run_id, notebook_sha256=files.sha256(), output=output)
 

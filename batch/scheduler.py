@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from batch.runner import Runner
 from batch.snapshots import RunFiles
 from quotas.backends.port import Backend, BackendAway
+from quotas.domain.queue import EntryState
 from quotas.domain.schedules import FINAL, ExecutionState
 from quotas.home import Home
 from quotas.services import doors, schedules
@@ -120,6 +121,9 @@ class Scheduler:
     def _take_up(self) -> int:
         """Begin to carry what is claimed and not in hand: what runs already, and others as long as there is room.
 
+        One that waits in the queue is left alone until it has its turn, or waits no more; its turn does not wait for
+        others to end, as its devices are held.
+
         Return how many were begun.
         """
         now = time.monotonic()
@@ -127,7 +131,7 @@ class Scheduler:
         for execution in sorted(schedules.unfinished(self.database), key=_order):
             if self.stopping.is_set():
                 break
-            waits = self._not_before.get(execution.run_id, 0.0) > now
+            waits = self._not_before.get(execution.run_id, 0.0) > now or execution.queue_state is EntryState.WAITING
             with self._changing:
                 full = len(self._in_hand) >= self.home.settings.max_batch_runs
                 if execution.run_id in self._in_hand or waits or (full and execution.state is ExecutionState.CLAIMED):

@@ -16,6 +16,8 @@ class ExecutionState(StrEnum):
     """Where one execution of a schedule is. Only the runner's own end decides the state, never the notebook."""
 
     CLAIMED = "claimed"
+    WAITING = "waiting"
+    """It waits in the queue for devices."""
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -27,7 +29,7 @@ class ExecutionState(StrEnum):
     REFUSED = "refused"
 
 
-FINAL = frozenset(ExecutionState) - {ExecutionState.CLAIMED, ExecutionState.RUNNING}
+FINAL = frozenset(ExecutionState) - {ExecutionState.CLAIMED, ExecutionState.WAITING, ExecutionState.RUNNING}
 
 SHORTEST_TIMEOUT_SECONDS = 60
 LONGEST_TIMEOUT_SECONDS = 7 * 86_400

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
+from quotas.domain.priorities import WISHES, Priority
+from quotas.domain.queue import EntryState
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import new_run_id
 from quotas.domain.schedules import (
@@ -46,7 +48,10 @@ PAUSING = frozenset(
 
 @dataclass(frozen=True)
 class NewSchedule:
-    """What a person schedules. `notebook` is relative to the project's folder; `parameters` were checked against it."""
+    """What a person schedules. `notebook` is relative to the project's folder; `parameters` were checked against it.
+
+    `wish` is how firmly each run asks for its devices: see :class:`quotas.domain.admission.Request`.
+    """
 
     project: str
     person: str
@@ -56,6 +61,7 @@ class NewSchedule:
     timeout_seconds: int = 3600
     parameters: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
+    wish: Priority = Priority.GUARANTEED
 
 
 @dataclass(frozen=True)
@@ -75,13 +81,15 @@ class Schedule:
     pause_reason: str | None
     next_at: int | None
     created_at: int
+    wish: Priority
 
 
 @dataclass(frozen=True)
 class Execution:
     """One firing of a schedule; `run_id` is also the run's UUID. Instants are seconds UTC.
 
-    `output` is the output notebook, relative to the project's folder; `failing_cell` as the executor recorded it.
+    `output` is the output notebook, relative to the project's folder; `failing_cell` as the executor recorded it;
+    `queue_state` is of its entry in the waiting queue, if it has or had one.
     """
 
     run_id: str
@@ -104,6 +112,8 @@ class Execution:
     exit_code: int | None = None
     failing_cell: Mapping[str, Any] | None = None
     log: str | None = None
+    wish: Priority = Priority.GUARANTEED
+    queue_state: EntryState | None = None
 
 
 def _schedule(row: Row) -> Schedule:
@@ -121,6 +131,7 @@ def _schedule(row: Row) -> Schedule:
         pause_reason=row.pause_reason,
         next_at=row.next_at,
         created_at=row.created_at,
+        wish=Priority(row.wish),
     )
 
 
@@ -146,6 +157,8 @@ def _execution(row: Row) -> Execution:
         exit_code=row.exit_code,
         failing_cell=json.loads(row.failing_cell) if row.failing_cell else None,
         log=row.log,
+        wish=Priority(row.wish),
+        queue_state=None if row.queue_state is None else EntryState(row.queue_state),
     )
 
 
@@ -157,6 +170,9 @@ def create(database: Database, new: NewSchedule, *, actor: str, now: int) -> Sch
             f"must be {SHORTEST_TIMEOUT_SECONDS} to {LONGEST_TIMEOUT_SECONDS} seconds, not {new.timeout_seconds}",
             f"{SHORTEST_TIMEOUT_SECONDS}~{LONGEST_TIMEOUT_SECONDS}초여야 합니다 (입력: {new.timeout_seconds})",
         )
+    if new.wish not in WISHES:
+        known = ", ".join(WISHES)
+        raise InvalidValue("wish", f"must be one of {known}", f"다음 중 하나여야 합니다: {known}")
     first = check_timing(new.timing, now)
     with database.write() as transaction:
         found = keys(transaction, new.person, new.project, new.profile)
@@ -177,6 +193,7 @@ def create(database: Database, new: NewSchedule, *, actor: str, now: int) -> Sch
                 "enabled": 1,
                 "next_at": first,
                 "created_at": now,
+                "wish": new.wish.value,
             },
         )
         audit.record(transaction, now, actor, "schedule created", new.project, {"schedule": schedule_id})
@@ -312,6 +329,12 @@ def mark_running(database: Database, run_id: str, *, notebook_sha256: str, outpu
     values = {"state": ExecutionState.RUNNING.value, "notebook_sha256": notebook_sha256, "output": output}
     with database.write() as transaction:
         store.change_execution(transaction, run_id, values)
+
+
+def mark_waiting(database: Database, run_id: str) -> None:
+    """The execution waits in the queue for devices, under its own id."""
+    with database.write() as transaction:
+        store.change_execution(transaction, run_id, {"state": ExecutionState.WAITING.value})
 
 
 def refuse(database: Database, run_id: str, refused: Refused, now: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import bindparam, insert, select, update
 
 from quotas.store.database import Prepared, Row, Transaction
-from quotas.store.tables import executions, persons, profiles, projects, schedules
+from quotas.store.tables import executions, persons, profiles, projects, queue_entries, schedules
 
 _SCHEDULE = (
     select(
@@ -23,6 +23,7 @@ _SCHEDULE = (
         schedules.c.pause_reason,
         schedules.c.next_at,
         schedules.c.created_at,
+        schedules.c.wish,
         projects.c.code.label("project"),
         persons.c.username.label("person"),
         profiles.c.code.label("profile"),
@@ -63,6 +64,8 @@ _EXECUTION = (
         schedules.c.title,
         schedules.c.notebook,
         schedules.c.timeout_seconds,
+        schedules.c.wish,
+        queue_entries.c.state.label("queue_state"),
         projects.c.code.label("project"),
         persons.c.username.label("person"),
         profiles.c.code.label("profile"),
@@ -71,6 +74,7 @@ _EXECUTION = (
     .join(projects, projects.c.id == schedules.c.project_id)
     .join(persons, persons.c.id == schedules.c.person_id)
     .join(profiles, profiles.c.id == schedules.c.profile_id)
+    .outerjoin(queue_entries, queue_entries.c.run_id == executions.c.run_id)
 )
 _EXECUTION_OF_RUN = Prepared(_EXECUTION.where(executions.c.run_id == bindparam("run")))
 _UNFINISHED = Prepared(_EXECUTION.where(executions.c.finished_at.is_(None)).order_by(executions.c.claimed_at))
