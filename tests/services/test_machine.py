@@ -12,7 +12,7 @@ from tests.databases import Databases
 from tests.services.machine import Machine
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-WALKS, STEPS = (20_000, 50) if NIGHTLY else (500, 50)
+WALKS, STEPS = (20_000, 50) if NIGHTLY else (200, 50)
 PHASES = tuple(Phase) if NIGHTLY else (Phase.reuse, Phase.generate)
 """Making a failing walk shorter takes minutes: by night only."""
 

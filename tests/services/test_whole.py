@@ -8,8 +8,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from quotas.domain.priorities import Priority
 from tests.databases import Databases
-from tests.services.test_machine import NIGHTLY, PHASES, STEPS, WALKS
+from tests.services.test_machine import NIGHTLY, PHASES, STEPS
 from tests.services.whole import Whole
+
+WALKS = 20_000 if NIGHTLY else 500
 
 OFTEN = frozenset(
     (
