@@ -19,6 +19,7 @@ MARKS = {
     ExecutionState.SUCCEEDED: "✓",
     ExecutionState.RUNNING: "▸",
     ExecutionState.CLAIMED: "○",
+    ExecutionState.WAITING: "○",
     ExecutionState.REFUSED: "–",
 }
 """States are told apart by a sign as well as by colour; every other one is a failure."""
