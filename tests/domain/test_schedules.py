@@ -112,4 +112,4 @@ def test_a_schedule_is_a_line_or_an_instant(timing: Timing) -> None:
 
 
 def test_only_what_has_not_ended_is_not_final() -> None:
-    assert set(ExecutionState) - FINAL == {ExecutionState.CLAIMED, ExecutionState.RUNNING}
+    assert set(ExecutionState) - FINAL == {ExecutionState.CLAIMED, ExecutionState.WAITING, ExecutionState.RUNNING}
