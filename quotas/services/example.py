@@ -30,7 +30,8 @@ from quotas.services.example_days import Days, Step
 from quotas.store import people as people_store
 from quotas.store.database import Database
 
-POOL = "cloud"
+POOL, HALL = "cloud", "hall"
+"""The leased cloud with all GPUs, and the centre's own hall with its NPUs, of which half have no power yet."""
 FIRST_DAY = -420
 """The day, counted from today, on which everything was set up."""
 APPLIED_DAYS_BEFORE, DECIDED_DAYS_BEFORE = 14, 3
@@ -40,11 +41,12 @@ DEVICES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
         "h100": (130, 130, 128),
         "h100-mig-1g.10gb": (28, 28, 28),
         "h100-mig-3g.40gb": (2, 2, 2),
-        "rngd": (8, 4, 4),
     }
 )
 """Installed, powered and healthy. At FP32 the healthy ones have 128 × 66,900 + 28 × 8,109 + 2 × 30,409 =
-8,851,070 GFLOPS: 8.85 PF. The 28 and 2 slices lie on 4 and 1 more H100; no source states an FP32 peak of the RNGD."""
+8,851,070 GFLOPS: 8.85 PF. The 28 and 2 slices lie on 4 and 1 more H100."""
+IN_THE_HALL: tuple[tuple[int, int, int, int], ...] = ((FIRST_DAY, 8, 4, 4), (60, 8, 8, 8))
+"""The day from which on so many RNGD are installed, powered and healthy. No source states an FP32 peak of them."""
 
 H100_MONTH_KRW = 100_000
 """The co-payment for one H100 in 30 days, of which a slice costs its share of the multiprocessors. Processors are free,
@@ -85,7 +87,7 @@ def load(database: Database, *, now: int, image_references: Mapping[str, str] | 
     days = Days(now)
     start = days.day(FIRST_DAY)
     _set_up_people(database, start)
-    _set_up_supply(database, references, start)
+    _set_up_supply(database, references, days)
     for step in sorted(_steps(database, days), key=lambda each: each.at):
         step.act()
     return tuple(_account(database, person, now) for person in PEOPLE if person.account_ko)
@@ -107,7 +109,8 @@ def _set_up_people(database: Database, at: int) -> None:
         )
 
 
-def _set_up_supply(database: Database, references: Mapping[str, str], at: int) -> None:
+def _set_up_supply(database: Database, references: Mapping[str, str], days: Days) -> None:
+    at = days.day(FIRST_DAY)
     for model in MODELS:
         profiles.add_device_model(database, model, actor=OPERATOR, now=at)
     for fact in FACTS:
@@ -119,6 +122,9 @@ def _set_up_supply(database: Database, references: Mapping[str, str], at: int) -
     pools.add_pool(database, POOL, "AI 클라우드", "AI cloud", simulated=True, actor=OPERATOR, now=at)
     for model_code, sizes in DEVICES.items():
         pools.add_phase(database, POOL, CapacityPhase(model_code, at, *sizes), actor=OPERATOR, now=at)
+    pools.add_pool(database, HALL, "자체 전산실", "Own hall", simulated=True, actor=OPERATOR, now=at)
+    for day, *hall in IN_THE_HALL:
+        pools.add_phase(database, HALL, CapacityPhase("rngd", days.day(day), *hall), actor=OPERATOR, now=at)
     rates.publish(database, RateCard(1, at, REFERENCE, tuple(_rates())), actor=OPERATOR, now=at)
 
 
