@@ -12,7 +12,7 @@ from cli.tables import Column, Format, FormatOption, Kind, show, show_one
 from quotas.domain.runs import RunKind
 from quotas.domain.schedules import ExecutionState
 from quotas.domain.units import InvalidValue
-from quotas.services import runs, schedules
+from quotas.services import queue_views, runs, schedules
 
 LIST = (
     Column("id", "run", "실행"),
@@ -45,6 +45,7 @@ EXECUTION = (
     Column("reason", "reason", "사유"),
     Column("output", "output", "출력"),
     Column("failing_cell", "failing cell", "실패한 셀"),
+    Column("queue", "queue", "대기"),
 )
 
 
@@ -58,7 +59,10 @@ def register(app: typer.Typer) -> None:
 def list_runs(
     session: Session,
     project: Annotated[
-        str | None, typer.Option(help="Only this project's; with what its schedules were refused.", metavar="CODE")
+        str | None,
+        typer.Option(
+            help="Only this project's; with those of its schedules that wait or were refused.", metavar="CODE"
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(help="How many, the newest first.", min=1, max=10_000)] = 30,
     output: FormatOption = Format.TABLE,
@@ -68,12 +72,13 @@ def list_runs(
         must_exist(session, project)
     rows = [_run(each) for each in runs.runs(session.database, project, limit)]
     if project is not None:
-        refused = [
-            _refused(each)
+        admitted = {row["id"] for row in rows}
+        others = [
+            _without_run(each)
             for each in schedules.executions(session.database, project, limit)
-            if each.state is ExecutionState.REFUSED
+            if each.state in {ExecutionState.REFUSED, ExecutionState.WAITING} and each.run_id not in admitted
         ]
-        rows = sorted(rows + refused, key=lambda row: str(row["id"]), reverse=True)[:limit]
+        rows = sorted(rows + others, key=lambda row: str(row["id"]), reverse=True)[:limit]
     show(session, LIST, rows, output)
 
 
@@ -90,7 +95,7 @@ def show_run(
     if found is not None:
         columns, values = ONE, _run(found)
     elif execution is not None:
-        columns, values = LIST, _refused(execution)
+        columns, values = LIST, _without_run(execution)
     else:
         raise InvalidValue("run", f"there is no run {run!r:.60}", f"실행 {run!r:.60}이(가) 없습니다")
     if execution is not None:
@@ -123,7 +128,7 @@ def _run(run: runs.Run) -> dict[str, Any]:
     }
 
 
-def _refused(execution: schedules.Execution) -> dict[str, Any]:
+def _without_run(execution: schedules.Execution) -> dict[str, Any]:
     return {
         "id": execution.run_id,
         "kind": RunKind.BATCH.value,
@@ -148,4 +153,16 @@ def _execution(session: Session, execution: schedules.Execution) -> dict[str, An
         "reason": session.text(execution.reason_en or "-", execution.reason_ko or "-"),
         "output": execution.output,
         "failing_cell": None if execution.failing_cell is None else dict(execution.failing_cell),
+        "queue": _place(session, execution),
     }
+
+
+def _place(session: Session, execution: schedules.Execution) -> str | None:
+    """Return where an execution waits that does, and when its turn is to be expected."""
+    place = queue_views.one(session.database, execution.run_id, session.now)
+    if place is None or not place.entry.is_open:
+        return None
+    passed_over, estimate = place.passed_over(session.language), place.estimate
+    position = "-" if place.position is None else f"{place.position}/{place.waiting}"
+    expected = "" if estimate is None else estimate.sentence(session.language, session.now)
+    return " ".join(part for part in (position, passed_over, expected) if part)

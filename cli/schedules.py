@@ -10,6 +10,7 @@ from cli import amounts
 from cli.projects import must_exist
 from cli.session import Session, command
 from cli.tables import Column, Format, FormatOption, Kind, show
+from quotas.domain.priorities import Priority
 from quotas.domain.schedules import Timing
 from quotas.domain.units import parse_instant
 from quotas.notebooks import check_notebook, read_parameters
@@ -24,6 +25,7 @@ LIST = (
     Column("timing", "when", "실행 시각"),
     Column("next_at", "next", "다음 실행", Kind.INSTANT),
     Column("state", "state", "상태"),
+    Column("wish", "asks for", "사용 방식"),
     Column("parameters", "parameters", "매개변수"),
 )
 Number = Annotated[int, typer.Argument(help="Number of the schedule.", show_default=False, min=1)]
@@ -67,6 +69,7 @@ def add(  # noqa: PLR0913 - each is one field of a schedule
     zone: Annotated[str, typer.Option(help="Time zone of the cron line.")] = "Asia/Seoul",
     timeout: Annotated[int, typer.Option(help="Time limit in seconds; so much is held.")] = 3600,
     title: Annotated[str, typer.Option(help="Name to show.")] = "",
+    wish: Annotated[Priority, typer.Option(help="How firmly each run asks for its devices.")] = Priority.GUARANTEED,
     param: Annotated[
         list[str] | None, typer.Option(help="A declared parameter of the notebook; repeatable.", metavar="NAME=VALUE")
     ] = None,
@@ -84,6 +87,7 @@ def add(  # noqa: PLR0913 - each is one field of a schedule
         timeout_seconds=timeout,
         parameters=read_parameters(checked, amounts.pairs("param", param or [])),
         title=title,
+        wish=wish,
     )
     stored = schedules.create(session.database, new, actor=session.actor, now=session.now)
     _say_next(session, stored)
@@ -125,5 +129,6 @@ def _row(schedule: schedules.Schedule) -> dict[str, Any]:
         "timing": timing,
         "next_at": schedule.next_at,
         "state": "on" if schedule.enabled else f"paused: {schedule.pause_reason}",
+        "wish": schedule.wish.value,
         "parameters": dict(schedule.parameters),
     }
