@@ -144,6 +144,9 @@ class Reconciler:
     def _part(self, part: Part, now: int) -> Counter[str]:
         try:
             return part(self.database, now, self.policy)
+        except DatabaseAway as away:
+            log.warning("%s: the ledger is away: %s", part.__name__, away)
+            return Counter(failed=1)
         except Exception:
             log.exception("%s: not done in this round", part.__name__)
             return Counter(failed=1)

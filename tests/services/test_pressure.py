@@ -110,23 +110,24 @@ def test_nobody_is_asked_before_anyone_s_hold_could_reach_so_far(holders: Holder
     assert relieve(holders, opens_at - POLICY.horizon + 1) == 8
 
 
-def test_power_is_cut_to_half_and_comes_back(holders: Holders) -> None:
+@pytest.mark.parametrize("healthy", [8, 6])
+def test_power_is_cut_to_half_and_comes_back(holders: Holders, healthy: int) -> None:
     phase(holders, 16, NOW - 10, now=NOW - 10)
     firm = [holders.start(GUARANTEED, NOW + number, used=number / 10) for number in range(8)]
     weak = [holders.start(BORROWED, NOW + number) for number in range(4)]
     weaker = [holders.start(OPPORTUNISTIC, NOW + number) for number in range(4)]
     cut, back = NOW + 2 * 3600, NOW + 3 * 3600
-    phase(holders, 6, cut)
+    phase(holders, healthy, cut)
     phase(holders, 16, back)
     stopped = go_on(holders, NOW + 10, cut - 1)
-    assert set(stopped) == {*weak, *weaker, firm[7], firm[6]}
+    assert set(stopped) == {*weak, *weaker, *firm[healthy:]}
     assert all(cut - POLICY.stop_margin <= at for at in stopped.values())
-    assert holders.open() == set(firm[:6])
+    assert holders.open() == set(firm[:healthy])
     assert "fewer devices are in operation from" in holders.told(weak[0])[0][1]
     assert go_on(holders, cut, back - 1) == {}
     _, refused = holders.ask(GUARANTEED, back - 1)
     assert getattr(refused, "code", None) == "pool_full"
-    for _ in range(10):
+    for _ in range(16 - healthy):
         holders.start(GUARANTEED, back)
     assert go_on(holders, back, back + 3600) == {}
 

@@ -18,7 +18,8 @@ from quotas.services import doors, pools, queue, queue_steps, reservations
 from quotas.services.reconciliation import STOP_GRACE_SECONDS
 from quotas.services.reservations import Approval
 from quotas.store import runs as runs_store
-from quotas.store.database import Prepared, Transaction
+from quotas.store.database import DatabaseAway, Prepared, Transaction
+from spawners.reconciler import once
 from tests.centre import Centre
 from tests.services import loop
 from tests.services.faults import failing_after
@@ -117,6 +118,13 @@ def test_a_part_that_fails_keeps_the_others_from_nothing(world: World) -> None:
         assert reached()
     assert world.row(run_id).until_at > first
     assert "failed" not in world.tick()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), DatabaseAway("for a moment")])
+def test_a_round_of_which_a_part_failed_is_no_success(world: World, error: Exception) -> None:
+    with failing_after(1, error):
+        assert not once(world.loop, ())
+    assert once(world.loop, ())
 
 
 def test_a_run_that_cannot_be_looked_at_keeps_the_others_from_nothing(
