@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from portal import api, files, notices, pages, reservation_api, reservations
+from portal import api, files, notices, pages, queue, reservation_api, reservations
 from portal.door import Portal, portal_of, stranger_language
 from portal.errors import FORGED, UNEXPECTED, LoginNeeded, Problem, away, invalid, malformed
 from portal.guards import BodyLimit, Headers
@@ -34,6 +34,8 @@ def create_app(home: Home) -> ASGIApp:
     app.include_router(pages.router)
     app.include_router(notices.api)
     app.include_router(notices.pages)
+    app.include_router(queue.api)
+    app.include_router(queue.pages)
     app.include_router(files.api)
     app.include_router(files.pages)
     app.include_router(reservation_api.router)

@@ -11,6 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from portal.errors import NOT_A_FORM, Problem, malformed
+from quotas.domain.priorities import Priority
 from quotas.domain.schedules import LONGEST_CRON, Timing, zone
 from quotas.domain.units import InvalidValue, parse_instant
 from quotas.services.schedules import NewSchedule
@@ -22,6 +23,8 @@ ZONE = "Asia/Seoul"
 
 Body = TypeVar("Body", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1, max_length=400)]
+Wish = Literal["guaranteed", "borrowed", "opportunistic"]
+"""How firmly devices are asked for: a `Priority` that a person may wish for."""
 
 
 class Strict(BaseModel):
@@ -41,6 +44,7 @@ class ScheduleBody(Strict):
     timeout_seconds: Annotated[int, Field(ge=0, le=10**9)] = 3600
     parameters: Annotated[dict[str, Any], Field(max_length=50)] = Field(default_factory=dict)
     title: Annotated[str, Field(max_length=200)] = ""
+    wish: Wish = "guaranteed"
 
 
 class ScheduleForm(Strict):
@@ -54,6 +58,7 @@ class ScheduleForm(Strict):
     timezone: Annotated[str, Field(max_length=60)] = ZONE
     timeout_minutes: Annotated[str, Field(max_length=10)] = "60"
     title: Annotated[str, Field(max_length=200)] = ""
+    wish: Wish = "guaranteed"
 
 
 class PauseBody(Strict):
@@ -77,6 +82,7 @@ def new_schedule(body: ScheduleBody, project: str, person: str) -> NewSchedule:
         timeout_seconds=body.timeout_seconds,
         parameters=body.parameters,
         title=body.title,
+        wish=Priority(body.wish),
     )
 
 
@@ -99,6 +105,7 @@ def schedule_of_form(fields: Mapping[str, str], project: str, person: str) -> tu
         timing=timing(None if once else form.cron, form.at if once else None, form.timezone),
         timeout_seconds=int(minutes) * 60,
         title=form.title,
+        wish=Priority(form.wish),
     )
     return new, texts
 

@@ -17,7 +17,7 @@ from portal.reservations import has_reservations
 from portal.views import charge, duration, lab_link, output_of, row, rows
 from quotas.domain.units import InvalidValue, show_budget, show_duration, show_instant
 from quotas.notebooks import CheckedNotebook, check_notebook
-from quotas.services import notebooks, offers, people, profiles, projects, runs, schedules
+from quotas.services import notebooks, offers, people, profiles, projects, queue_texts, runs, schedules
 from quotas.services.reservations import may_decide
 from quotas.services.schedules import Schedule
 
@@ -134,7 +134,7 @@ def show_run(portal: AtPortal, visitor: AVisitor, run: str) -> HTMLResponse:
         visitor,
         visitor.language,
         run=found,
-        row=row(found, ledger, visitor.translate, portal.now),
+        row=row(portal.database, found, ledger, visitor.translate, portal.now),
         scheduled_for=show_instant(found.scheduled_for),
         started=show_instant(ledger.started_at) if ledger and ledger.started_at else None,
         finished=show_instant(found.finished_at) if found.finished_at else None,
@@ -226,5 +226,6 @@ def _form(
         ],
         values=values,
         zones=ZONES,
+        wishes=queue_texts.wishes(visitor.language, portal.home.settings.policy()),
         problem=problem,
     )

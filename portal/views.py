@@ -10,7 +10,8 @@ from urllib.parse import quote
 from quotas.domain.schedules import FINAL, ExecutionState
 from quotas.domain.units import CALENDAR, show_budget, show_duration, show_instant
 from quotas.language import Translator
-from quotas.services import runs
+from quotas.services import queue_views, runs
+from quotas.services.queue_views import Place
 from quotas.services.runs import Run
 from quotas.services.schedules import Execution, Schedule
 from quotas.store.database import Database
@@ -19,6 +20,7 @@ MARKS = {
     ExecutionState.SUCCEEDED: "✓",
     ExecutionState.RUNNING: "▸",
     ExecutionState.CLAIMED: "○",
+    ExecutionState.WAITING: "…",
     ExecutionState.WAITING: "○",
     ExecutionState.REFUSED: "–",
 }
@@ -46,6 +48,7 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
         "timezone": schedule.timing.zone,
         "timeout_seconds": schedule.timeout_seconds,
         "parameters": dict(schedule.parameters),
+        "wish": schedule.wish.value,
         "enabled": schedule.enabled,
         "pause_reason": schedule.pause_reason,
         "next_at": instant(schedule.next_at) if schedule.enabled else None,
@@ -109,13 +112,15 @@ class Row:
 
 def rows(database: Database, executions: list[Execution], translate: Translator, now: int) -> list[Row]:
     """Return the executions for a page's list."""
-    return [row(each, runs.run(database, each.run_id), translate, now) for each in executions]
+    return [row(database, each, runs.run(database, each.run_id), translate, now) for each in executions]
 
 
-def row(execution: Execution, run: Run | None, translate: Translator, now: int) -> Row:
-    """Return one execution for a page's list."""
+def row(database: Database, execution: Execution, run: Run | None, translate: Translator, now: int) -> Row:
+    """Return one execution for a page's list; of one that waits, its place is the reason."""
     state = execution.state
     reason = execution.reason_ko if translate.language == "ko" else execution.reason_en
+    if state is ExecutionState.WAITING:
+        reason = _place(queue_views.one(database, execution.run_id, now), translate.language, now)
     return Row(
         id=execution.run_id,
         title=execution.title,
@@ -129,6 +134,14 @@ def row(execution: Execution, run: Run | None, translate: Translator, now: int) 
         charge=charge(run),
         reason=reason or "",
     )
+
+
+def _place(place: Place | None, language: str, now: int) -> str:
+    if place is None or not place.entry.is_open:
+        return ""
+    position = "" if place.position is None else f"{place.position}/{place.waiting}"
+    expected = "" if place.estimate is None else place.estimate.sentence(language, now)
+    return " · ".join(part for part in (position, place.passed_over(language), expected) if part)
 
 
 def duration(run: Run | None, language: str, now: int) -> str:
