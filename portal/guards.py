@@ -13,10 +13,11 @@ LARGEST_BODY_BYTES = 64 * 1024
 DRAINED_BODY_BYTES = 4 * 1024 * 1024
 BODY_SECONDS = 30
 HEADERS = {
-    # Scripts are the hub's own for light and dark; styles stand in the page.
+    # Scripts are the hub's own for light and dark; styles stand in the page. The hub's styles name a font, which
+    # browsers may fetch before anything needs it.
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; img-src 'self' data:;"
-        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        " font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
