@@ -37,7 +37,7 @@ def tick(database: Database, now: int, policy: Policy) -> Counter[str]:
     done: Counter[str] = Counter()
     with database.read() as transaction:
         due = store.due(transaction, now, AT_ONCE)
-        behind = store.behind_their_members(transaction)
+        behind = store.behind_their_members(transaction, now)
         dead = store.of_the_dead(transaction, now)
     for number in dead:
         with database.write() as transaction:

@@ -122,12 +122,9 @@ _seats = (
         reservation_windows.c.device_model == pool_devices.c.device_model,
         reservation_windows.c.pool_id == pool_devices.c.pool_id,
         _is_coming,
+        reservation_windows.c.opens_at <= _at,
         or_(
-            and_(
-                reservation_windows.c.state.in_(_state(WindowState.SCHEDULED)),
-                reservation_windows.c.opens_at <= _at,
-                reservation_windows.c.ends_at > _at,
-            ),
+            and_(reservation_windows.c.state.in_(_state(WindowState.SCHEDULED)), reservation_windows.c.ends_at > _at),
             and_(reservation_windows.c.state.in_(_state(WindowState.OPEN)), reservation_windows.c.release_at > _at),
             and_(reservation_windows.c.state.in_(_state(WindowState.RELEASED)), reservation_windows.c.ends_at > _at),
         ),

@@ -46,6 +46,8 @@ def _word(constant: str) -> BindParameter[Any]:
 
 _scheduled, _open, _released, _ended, _cancelled = words(WindowState)
 _state = reservation_windows.c.state
+_comes = _state.in_(words(COMING))
+"""Said in the words of the indexes, so that windows of the past are not gone through."""
 _open_hold = holds.c.state == _word(HoldState.OPEN.value)
 
 _taken = (
@@ -88,7 +90,7 @@ _NEXT = Prepared(
     select(
         reservation_windows.c.reservation_id,
         func.count().label("windows"),
-        func.min(case((_state.in_(words(COMING)), reservation_windows.c.starts_at))).label("next_at"),
+        func.min(case((_comes, reservation_windows.c.starts_at))).label("next_at"),
         func.max(reservation_windows.c.ends_at).label("ends_at"),
     )
     .join(reservations, reservations.c.id == reservation_windows.c.reservation_id)
@@ -98,9 +100,10 @@ _NEXT = Prepared(
 _DUE = Prepared(
     select(reservation_windows.c.id)
     .where(
-        _state.in_(words(COMING)),
+        _comes,
+        reservation_windows.c.opens_at <= _now,
         or_(
-            and_(_state == _scheduled, reservation_windows.c.opens_at <= _now),
+            _state == _scheduled,
             and_(_state == _open, reservation_windows.c.release_at <= _now),
             reservation_windows.c.ends_at <= _now,
         ),
@@ -135,11 +138,12 @@ _BEHIND = Prepared(
     select(reservation_windows.c.id)
     .join(reservations, reservations.c.id == reservation_windows.c.reservation_id)
     .where(
+        _comes,
         _state.in_([_open, _released]),
+        reservation_windows.c.opens_at <= _now,
         reservations.c.roster == _word(Roster.MEMBERS.value),
         or_(_somebody_left, _somebody_came),
     )
-    .order_by(reservation_windows.c.id)
 )
 _OF_THE_DEAD = Prepared(
     select(reservations.c.id)
@@ -200,9 +204,9 @@ def due(transaction: Transaction, now: int, limit: int) -> list[int]:
     return [row.id for row in transaction.rows(_DUE, now=now, limit=limit)]
 
 
-def behind_their_members(transaction: Transaction) -> list[int]:
+def behind_their_members(transaction: Transaction, now: int) -> list[int]:
     """Return the open windows whose roster is the project's members, and is not that of this moment."""
-    return [row.id for row in transaction.rows(_BEHIND)]
+    return sorted(row.id for row in transaction.rows(_BEHIND, now=now))
 
 
 def of_the_dead(transaction: Transaction, now: int) -> list[int]:
@@ -324,7 +328,7 @@ _SEATS = Prepared(
     .where(
         reservation_windows.c.device_model == bindparam("model"),
         reservation_windows.c.pool_id == bindparam("pool"),
-        _state.in_(words(COMING)),
+        _comes,
         reservation_windows.c.ends_at > _from_at,
         reservation_windows.c.opens_at < _to_at,
     )
@@ -340,6 +344,7 @@ _PROMISED = Prepared(
     .join(rates, and_(rates.c.version == _card, rates.c.profile_id == reservation_windows.c.profile_id))
     .where(
         reservation_windows.c.project_id == bindparam("project_id"),
+        _comes,
         _state == _scheduled,
         reservation_windows.c.reservation_id != bindparam("except_id"),
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, and_, bindparam, case, func, literal, select, update
 
-from quotas.domain.reservations import WindowState
+from quotas.domain.reservations import COMING, WindowState
 from quotas.store.database import Prepared
 from quotas.store.tables import (
     holds,
@@ -26,6 +26,7 @@ def _word(constant: str | int) -> BindParameter[Any]:
 
 
 _given = [_word(state.value) for state in (WindowState.OPEN, WindowState.RELEASED)]
+_coming = [_word(state.value) for state in COMING]
 _window = reservation_windows.alias("window")
 free_seat = (
     select(func.min(_window.c.id))
@@ -41,6 +42,7 @@ free_seat = (
     .where(
         _window.c.project_id == projects.c.id,
         _window.c.profile_id == profiles.c.id,
+        _window.c.state.in_(_coming),  # in the words of its index
         _window.c.state.in_(_given),
         _window.c.opens_at <= _now,
         _window.c.ends_at > _now,

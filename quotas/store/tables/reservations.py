@@ -30,6 +30,12 @@ reservations = Table(
     Column("roster", String(10), nullable=False),
     CheckConstraint("seats > 0", name="seats_positive"),
     CheckConstraint("seconds > 0", name="seconds_positive"),
+    Index(
+        "ix_reservations_living",
+        "id",
+        sqlite_where=text("state IN ('requested', 'approved')"),
+        postgresql_where=text("state IN ('requested', 'approved')"),
+    ),
 )
 """`starts_at` and `seconds` are of the first window; `rrule` (RFC 5545) repeats it in `zone`, None for once. `roster`
 says who is on it: the project's members as they are, or those who are listed."""
@@ -74,7 +80,19 @@ reservation_windows = Table(
         sqlite_where=text("state IN ('scheduled', 'open', 'released')"),
         postgresql_where=text("state IN ('scheduled', 'open', 'released')"),
     ),
-    Index("ix_reservation_windows_project_id", "project_id", "profile_id"),
+    Index(
+        "ix_reservation_windows_due",
+        "opens_at",
+        sqlite_where=text("state IN ('scheduled', 'open', 'released')"),
+        postgresql_where=text("state IN ('scheduled', 'open', 'released')"),
+    ),
+    Index(
+        "ix_reservation_windows_project_id",
+        "project_id",
+        "profile_id",
+        sqlite_where=text("state IN ('scheduled', 'open', 'released')"),
+        postgresql_where=text("state IN ('scheduled', 'open', 'released')"),
+    ),
 )
 """`device_count` is of one seat. `kept` seats are free for the roster now, and their devices count as reserved in the
 pool; `claimed` counts the seats that were ever claimed in this window."""

@@ -89,15 +89,15 @@ def _create_reservations() -> None:
         CheckConstraint("opens_at <= starts_at AND starts_at < release_at AND release_at <= ends_at", name="in_order"),
         CheckConstraint("0 <= kept AND kept <= seats", name="kept_within"),
         UniqueConstraint("reservation_id", "starts_at"),
-        Index("ix_reservation_windows_project_id", "project_id", "profile_id"),
     )
-    _partial(
-        "ix_reservation_windows_coming",
-        "reservation_windows",
-        "device_model",
-        "opens_at",
-        where="state IN ('scheduled', 'open', 'released')",
-    )
+    _partial("ix_reservations_living", "reservations", "id", where="state IN ('requested', 'approved')")
+    for name, *columns in (
+        ("coming", "device_model", "opens_at"),
+        ("due", "opens_at"),
+        ("project_id", "project_id", "profile_id"),
+    ):
+        coming = "state IN ('scheduled', 'open', 'released')"
+        _partial(f"ix_reservation_windows_{name}", "reservation_windows", *columns, where=coming)
 
 
 def _create_queue() -> None:
