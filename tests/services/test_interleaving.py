@@ -14,13 +14,12 @@ import pytest
 from sqlalchemy import select
 
 from quotas.domain.admission import Admitted
-from quotas.domain.ledger import Posting, TransferKind
+from quotas.domain.ledger import TransferKind
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Outcome, new_run_id
-from quotas.services import admission, check
+from quotas.services import admission, check, refunds
 from quotas.services.admission import Ended
-from quotas.store import ledger as ledger_store
-from quotas.store.tables import charges, holds
+from quotas.store.tables import charges, holds, transfers
 from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, POLICY, START, Centre
 from tests.services.stepping import interleave
 
@@ -118,16 +117,19 @@ def stops(centre: Centre, calls: Calls) -> list[tuple[int, int]]:
     return [(one, other) for one in range(1, first.statements + 1) for other in every]
 
 
-def restore(centre: Centre, allocation: int, budget: int, key: str) -> None:
-    """Nothing is open, and the allocation has its budget again."""
+def restore(centre: Centre, allocation: int, budget: int) -> None:
+    """Nothing is open, and the allocation has its budget again: all that was charged is refunded."""
     with centre.database.read() as transaction:
         left = [row.run_id for row in transaction.rows(select(holds.c.run_id).where(holds.c.state == "open"))]
     for run_id in left:
         centre.settle(run_id, None, None)
-    spent = budget - centre.balances(allocation)["available"]
-    if spent:
-        with centre.database.write() as transaction:
-            ledger_store.post(transaction, allocation, Posting(f"again:{key}", TransferKind.GRANT, spent), NOW)
+    refunded = select(transfers.c.run_id).where(transfers.c.kind == TransferKind.REFUND.value)
+    with centre.database.read() as transaction:
+        charged = transaction.rows(select(charges).where(charges.c.run_id.not_in(refunded)))
+    for row in charged:
+        paid = row.amount - row.overrun_amount
+        refunds.refund_charge(centre.database, row.run_id, paid, reason="again", actor="operator", now=row.settled_at)
+    assert centre.balances(allocation)["available"] == budget
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -138,7 +140,7 @@ def test_at_each_statement_one_is_before_the_other(centre: Centre, case: Case) -
     now = NOW
     for order in (1, -1):
         for pair in stops(centre, case.prepare(centre, now)[::order]):
-            restore(centre, allocation, case.budget, str(now))
+            restore(centre, allocation, case.budget)
             now += 2_000  # the runs of one interleaving are over before those of the next
             calls, before = case.prepare(centre, now)[::order], centre.count(charges)
             words = [word(call.join()) for call in interleave(centre.database, *calls, pair)]
@@ -146,6 +148,6 @@ def test_at_each_statement_one_is_before_the_other(centre: Centre, case: Case) -
             assert centre.count(charges) - before == words.count("settled")
             assert check.findings(centre.database, now + 1000) == [], (order, pair)
             seen.add(frozenset(words))
-        restore(centre, allocation, case.budget, str(now))
+        restore(centre, allocation, case.budget)
         now += 2_000
     assert len(seen) == len(case.answers), seen
