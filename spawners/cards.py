@@ -42,6 +42,10 @@ LIMITS = {
     Limit.AWARD_END: N_("the end of the award"),
     Limit.TIMEOUT: N_("the time limit"),
     Limit.RIGHTS: N_("your rights on the project"),
+    Limit.SUSPENDED: N_("the award is suspended"),
+    Limit.CAPACITY: N_("its devices are reserved or out of use then"),
+    Limit.SEAT: N_("the reserved time ends"),
+    Limit.PREEMPTED: N_("borrowed devices are wanted back"),
 }
 _OF_THE_PROJECT = frozenset(
     {
@@ -146,6 +150,12 @@ class ProjectCard:
     place: Shown | None = None
     waits: tuple[WaitCard, ...] = ()
     borrows: tuple[WaitCard, ...] = ()
+    last_profile: str | None = None
+
+    @property
+    def wants_to_wait(self) -> bool:
+        """Whether there is nothing else to do, or what the person asked for last is what they could wait for."""
+        return not self.available or any(wait.code == self.last_profile for wait in (*self.waits, *self.borrows))
 
     @property
     def has_devices(self) -> bool:
@@ -213,6 +223,7 @@ def project_card(
         reason=None if whole is None else reason(whole, translate.language),
         longest=_longest(offer.profiles, translate.language),
         open_run=offer.open_run is not None,
+        last_profile=last_profile,
         place=None if queue is None else queue.place,
         waits=() if queue is None else tuple(_wait_cards(offer, queue, translate, starts=False)),
         borrows=() if queue is None else tuple(_wait_cards(offer, queue, translate, starts=True)),

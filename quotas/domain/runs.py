@@ -87,15 +87,30 @@ class TimeLeft:
     limit: Limit
 
 
-def time_left(until_at: int, award_ends_at: int, available: int, gflops: int, now: int) -> TimeLeft:
-    """Return how long a rolling hold can still reach: its window plus what the balance buys, up to the award's end.
+@dataclass(frozen=True)
+class Reach:
+    """How far an open run's hold can reach, beside its budget. Instants in seconds UTC, None where there is none.
+
+    `at_most` are other ends that are known, each with its limit; of two at the same time the first is named.
+    """
+
+    until_at: int
+    award_ends_at: int
+    at_most: tuple[tuple[int, Limit], ...] = ()
+
+
+def time_left(reach: Reach, available: int, gflops: int, now: int) -> TimeLeft:
+    """Return how long a rolling hold can still reach: its window plus what the balance buys, up to the nearest end.
 
     `available` is the project's balance in GFLOPS·s, that nobody else is assumed to spend.
     """
-    by_budget = until_at + available // gflops
-    if award_ends_at <= by_budget:
-        return TimeLeft(max(award_ends_at - now, 0), Limit.AWARD_END)
-    return TimeLeft(max(by_budget - now, 0), Limit.BUDGET)
+    ends = (
+        *reach.at_most,
+        (reach.award_ends_at, Limit.AWARD_END),
+        (reach.until_at + available // gflops, Limit.BUDGET),
+    )
+    at, limit = min(ends, key=lambda each: each[0])
+    return TimeLeft(max(at - now, 0), limit)
 
 
 def new_run_id() -> str:

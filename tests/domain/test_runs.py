@@ -12,6 +12,7 @@ from quotas.domain.policy import Policy
 from quotas.domain.runs import (
     ALLOWED_CHANGES,
     Limit,
+    Reach,
     RunState,
     TimeLeft,
     charged_seconds,
@@ -41,11 +42,13 @@ def test_a_longer_run_never_costs_less(start: float, one: float, other: float) -
 
 
 def test_time_left_is_what_the_balance_buys() -> None:
-    assert time_left(NOW + 100, NOW + 10_000, 999, 10, NOW) == TimeLeft(199, Limit.BUDGET)
-    assert time_left(NOW + 100, NOW + 150, 999, 10, NOW) == TimeLeft(150, Limit.AWARD_END)
-    assert time_left(NOW + 100, NOW + 199, 999, 10, NOW) == TimeLeft(199, Limit.AWARD_END)
-    assert time_left(NOW - 50, NOW + 10_000, 0, 10, NOW) == TimeLeft(0, Limit.BUDGET)
-    assert time_left(NOW, NOW - 1, 10**9, 10, NOW) == TimeLeft(0, Limit.AWARD_END)
+    assert time_left(Reach(NOW + 100, NOW + 10_000), 999, 10, NOW) == TimeLeft(199, Limit.BUDGET)
+    assert time_left(Reach(NOW + 100, NOW + 150), 999, 10, NOW) == TimeLeft(150, Limit.AWARD_END)
+    assert time_left(Reach(NOW + 100, NOW + 199), 999, 10, NOW) == TimeLeft(199, Limit.AWARD_END)
+    assert time_left(Reach(NOW - 50, NOW + 10_000), 0, 10, NOW) == TimeLeft(0, Limit.BUDGET)
+    assert time_left(Reach(NOW, NOW - 1), 10**9, 10, NOW) == TimeLeft(0, Limit.AWARD_END)
+    ends = (NOW + 60, Limit.PREEMPTED), (NOW + 60, Limit.CAPACITY)
+    assert time_left(Reach(NOW + 100, NOW + 150, ends), 999, 10, NOW) == TimeLeft(60, Limit.PREEMPTED)
 
 
 def test_run_ids_are_new_uuids_in_the_order_of_time() -> None:

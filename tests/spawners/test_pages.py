@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 from jupyterhub._data import DATA_FILES_PATH
+from sqlalchemy import update
 
 from quotas.domain.admission import Request
 from quotas.domain.people import LANGUAGES
@@ -22,6 +23,7 @@ from quotas.domain.units import HOUR_SECONDS
 from quotas.services import admission, people, projects
 from quotas.settings import Settings
 from quotas.store.database import Database
+from quotas.store.tables import allocations, holds, runs
 from spawners import pages
 from spawners.language import TEMPLATES, translator
 from spawners.progress import Moment, Phase
@@ -242,6 +244,26 @@ def test_a_budget_that_ends_first_is_named(world: centre.Centre) -> None:
     assert remaining is not None
     assert remaining.limit == "과제의 잔여량"
     assert remaining.seconds == small.budget_gflops_seconds() // 66_900 - Policy().stop_margin
+
+
+ENDS = {
+    "borrowed devices are wanted back": (runs, {"preempt_at": centre.NOW + 300}, 300),
+    "its devices are reserved or out of use then": (holds, {"ends_by": centre.NOW + 1_900}, 1_920 - 120),
+    "the award is suspended": (allocations, {"suspended_at": centre.NOW}, 1_920 - 120),
+}
+
+
+@pytest.mark.parametrize("limit", ENDS)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_ends_a_server_sooner_is_named(world: centre.Centre, limit: str, language: str) -> None:
+    start(world)
+    table, values, seconds = ENDS[limit]
+    with world.database.write() as transaction:
+        transaction.run(update(table).values(**values))
+    (server,) = home(world, {"vision": "ready"}, language=language).servers
+    assert server.remaining is not None
+    assert (server.remaining.limit, server.remaining.seconds) == (translator(language)(limit), seconds)
+    assert server.remaining.limit != limit or language == "en"
 
 
 def test_a_member_who_is_taken_out_has_no_time_left(world: centre.Centre) -> None:
