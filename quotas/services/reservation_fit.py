@@ -14,7 +14,7 @@ from quotas.domain.runs import RunKind
 from quotas.domain.schedules import zone
 from quotas.domain.units import DAY_SECONDS, InvalidValue, show_instant
 from quotas.store import admission as admission_store
-from quotas.store import reservation_windows as store
+from quotas.store import reservation_room as store
 from quotas.store.database import Row, Transaction
 
 
