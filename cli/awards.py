@@ -238,9 +238,7 @@ def revoke(
     )
 
 
-def _change(
-    session: Session, code: str, change: Change, *, reason: str, by: str | None, consent: bool = False
-) -> None:
+def _change(session: Session, code: str, change: Change, *, reason: str, by: str | None, consent: bool = False) -> None:
     if by is not None:
         view = changes.request(session.database, code, change, reason=reason, actor=by, now=session.now)
     else:

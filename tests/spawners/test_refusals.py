@@ -42,7 +42,14 @@ CASES = (
     Case(Code.PROFILE_UNKNOWN, 404, "ada", "vision", "cpu-none", "There is no profile cpu-none."),
     Case(Code.PROFILE_NOT_OFFERED, 403, "ada", "robots", GPU, f"robots may not use the profile {GPU}. Ask the"),
     Case(Code.CEILING, 409, "ada", "narrow", LARGE, f"{LARGE} needs 400 GF; the award of narrow allows 100 GF at once"),
-    Case(Code.POOL_FULL, 409, "ada", "vision", GPU, "No h100 is free: 0 of 0 are in use and 0 reserved; gpu-h100 needs 1."),
+    Case(
+        Code.POOL_FULL,
+        409,
+        "ada",
+        "vision",
+        GPU,
+        "No h100 is free: 0 of 0 are in use and 0 reserved; gpu-h100 needs 1.",
+    ),
     Case(Code.BUDGET_SHORT, 402, "ada", "poor", LARGE, "poor has 0.009 TF·h left; cpu-large for at least 10 min needs"),
     Case(Code.NOT_A_MEMBER, 403, "ben", "narrow", CPU, "ben: narrow 과제의 구성원이 아닙니다. 과제의 연구책임자에게"),
 )
