@@ -64,22 +64,26 @@ class Change:
                 raise InvalidValue("rate", "give a rate, a budget, or both", "연산 속도나 예산 중 하나 이상을 정하세요")
         elif self.kind is ChangeKind.EXTENSION:
             self._only("ends_at", "amount")
-            self._must_have("ends_at", "until")
+            self._must_have("ends_at")
         else:
             self._only("amount", "to_project")
-            self._must_have("amount", "budget")
-            self._must_have("to_project", "to")
+            self._must_have("amount")
+            self._must_have("to_project")
 
     def _only(self, *fields: str) -> None:
-        for field in ("gflops", "amount", "ends_at", "to_project"):
+        for field, shown in _SHOWN.items():
             if field not in fields and getattr(self, field) is not None:
                 raise InvalidValue(
-                    field, f"is no part of a change of this kind: {self.kind}", f"{self.kind}의 항목이 아닙니다"
+                    shown, f"is no part of a change of this kind: {self.kind}", f"{self.kind}의 항목이 아닙니다"
                 )
 
-    def _must_have(self, field: str, shown: str) -> None:
+    def _must_have(self, field: str) -> None:
         if getattr(self, field) is None:
-            raise InvalidValue(shown, "is missing", "필수 항목입니다")
+            raise InvalidValue(_SHOWN[field], "is missing", "필수 항목입니다")
+
+
+_SHOWN = {"gflops": "rate", "amount": "budget", "ends_at": "until", "to_project": "to"}
+"""What people call the fields of a change."""
 
 
 @dataclass(frozen=True)
