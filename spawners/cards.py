@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from quotas.domain.admission import Admitted
 from quotas.domain.projects import Phase
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Limit, TimeLeft
@@ -303,6 +304,10 @@ def _facts(offer: ProfileOffer, translate: Translator) -> Iterable[tuple[str, st
         yield translate("Free now"), f"{offer.free_devices}"
     if offer.available:
         yield translate("Affordable for"), rough_duration(offer.affordable_seconds, translate.language)
+    if isinstance(offer.decision, Admitted) and offer.decision.window_id is not None:
+        yield translate("A seat is kept for you until"), show_instant(offer.decision.until_at)
+    elif isinstance(offer.decision, Admitted) and offer.decision.ends_by is not None:
+        yield translate("Free until"), show_instant(offer.decision.ends_by)
 
 
 def rough_duration(seconds: int, language: str) -> str:

@@ -12,11 +12,18 @@ import pytest
 from quotas.domain.admission import Request
 from quotas.domain.people import LANGUAGES
 from quotas.domain.policy import Policy
+from quotas.domain.pools import CapacityPhase
+from quotas.domain.priorities import Priority
 from quotas.domain.projects import Phase
+from quotas.domain.queue import EntryState, Mode
 from quotas.domain.refusals import TABLE, Code, Refused
 from quotas.domain.runs import RunKind, new_run_id
-from quotas.services import admission, projects
+from quotas.domain.units import show_instant
+from quotas.domain.waiting_time import Line, Occupied, estimate
+from quotas.services import admission, pools, projects
 from quotas.services.offers import ProfileOffer, ProjectOffer, offers
+from quotas.services.queue_entries import Entry
+from quotas.services.queue_views import Place, Wait
 from quotas.store.database import Database
 from spawners import cards
 from spawners.form import XSRF_MARK, StartPage, render_form, render_refusal
@@ -102,6 +109,21 @@ def test_a_profile_says_what_it_gives_costs_and_for_how_long(found: list[Project
     for part in ("NVIDIA H100", "66.900 TF·h", "2 GiB", "10 GiB", "696 h" if language == "en" else "696시간"):
         assert part in text
     assert ("Free now", "4") in cards.project_card(found[0], translator("en")).profiles[2].facts
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_profile_says_until_when_it_can_be_had(database: Database, language: str) -> None:
+    world = centre.build(database)
+    coming = CapacityPhase("h100", world.now + 1_200, 4, 4, 0)
+    pools.add_phase(database, world.pool, coming, actor=world.operator, now=world.now)
+    translate = translator(language)
+    (project,) = offers(database, world.member, world.now, Policy())
+    facts = {card.code: dict(card.facts) for card in cards.project_card(project, translate).profiles}
+    assert facts["h100"][translate("Free until")] == show_instant(world.now + 1_200)
+    assert translate("Free until") not in facts["h100-1g"]
+    with_seat = replace(project.profiles[2], decision=replace(project.profiles[2].decision, window_id=1))
+    facts_of_seat = dict(cards.project_card(replace(project, profiles=(with_seat,)), translate).profiles[0].facts)
+    assert facts_of_seat[translate("A seat is kept for you until")] == show_instant(world.now + 1_200)
 
 
 def test_the_last_choice_is_preselected_where_it_can_be_had(found: list[ProjectOffer]) -> None:
@@ -239,3 +261,101 @@ def test_states_and_roles_in_a_refusal_are_in_the_persons_language() -> None:
     assert "(상태: 심사 중)" in render_refusal(applied, "ko")
     assert "(state: applied)" in render_refusal(applied, "en")
     assert "수강생 역할로는" in render_refusal(learner, "ko")
+
+
+def a_wait(profile: str = "h100", *, starts: bool = False) -> Wait:
+    line = Line(usable=4, free=0, occupied=(Occupied(4, centre.NOW, centre.NOW + 600),))
+    expected = None if starts else estimate(1, [], line, centre.NOW)
+    return Wait(profile, Priority.BORROWED if starts else Priority.GUARANTEED, 1, expected, starts)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_can_be_waited_for_has_a_form_with_place_time_and_choices(
+    found: list[ProjectOffer], language: str
+) -> None:
+    page = form(found, language, waits={"vision": (a_wait(),)})
+    assert page.all("form", action="/hub/queue/member/vision", method="post")
+    assert page.all("input", name="profile", type="radio", id="vision--wait-h100", value="h100")
+    assert [each["value"] for each in page.all("input", name="mode")] == ["start", "offer"]
+    assert len(page.all("input", name="wish")) == 6, "the one who starts chooses it too"
+    assert ("At the latest at 2027-01-15 17:10 KST" if language == "en" else "늦어도 2027-01-15 17:10 KST") in page.text
+    assert ("with 5 min notice" if language == "en" else "5분 전에 알리고") in page.text
+    assert page.all("details", **{"data-waiting": "vision"})
+    assert "open" not in page.all("details", **{"data-waiting": "vision"})[0]
+
+
+def test_after_a_refusal_it_is_in_sight(found: list[ProjectOffer]) -> None:
+    choice = Choice("h100", Priority.OPPORTUNISTIC)
+    page = form(found, waits={"vision": (a_wait(),)}, last_choices={"vision": choice})
+    assert "open" in page.all("details", **{"data-waiting": "vision"})[0]
+    chosen = [each["value"] for each in page.all("input", name="wish") if "checked" in each]
+    assert chosen == ["opportunistic", "opportunistic"]
+
+
+def test_what_can_be_borrowed_now_is_started_as_such(found: list[ProjectOffer]) -> None:
+    page = form(found, waits={"vision": (a_wait(starts=True),)})
+    assert page.all("form", action="/hub/spawn/member/vision", **{"data-borrow": "vision"})
+    assert page.all("input", name="wish", type="hidden", value="borrowed")
+
+
+def place(state: EntryState = EntryState.WAITING, mode: Mode = Mode.OFFER, **changes: object) -> Place:
+    values: dict[str, object] = {
+        "run_id": new_run_id(),
+        "kind": RunKind.NOTEBOOK,
+        "person": "member",
+        "project": "vision",
+        "title_ko": "자율주행 인식",
+        "title_en": "Perception",
+        "profile": "h100",
+        "name_ko": "H100",
+        "name_en": "H100",
+        "device_model": "h100",
+        "device_name": "NVIDIA H100",
+        "device_count": 1,
+        "seconds": None,
+        "wish": Priority.GUARANTEED,
+        "mode": mode,
+        "state": state,
+        "blocked_by": None,
+        "joined_at": centre.NOW,
+        "turn_at": centre.NOW + 60 if state is EntryState.TURN else None,
+        "turn_until": centre.NOW + 660 if state is EntryState.TURN else None,
+        "ended_at": None,
+        "reason_ko": None,
+        "reason_en": None,
+    }
+    entry = Entry(**(values | changes))  # type: ignore[arg-type]
+    return Place(entry) if state is EntryState.TURN else Place(entry, 2, 5, a_wait().estimate)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_one_who_waits_sees_the_place_and_may_leave_it(found: list[ProjectOffer], language: str) -> None:
+    page = form(found, language, places=(place(),), waits={"vision": (a_wait(),)})
+    assert page.all("section", **{"data-place": "waiting"})
+    assert ("Place 2 of 5" if language == "en" else "5건 중 2번째") in page.text
+    assert page.all("form", action="/hub/queue/member/vision/cancel")
+    assert page.all("form", **{"data-wait": "vision"}) == [], "a second place is not offered"
+    assert page.all("button", name="mode", value="start"), "the other choice is"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_one_whose_turn_it_is_sees_how_long_and_starts_or_gives_it_up(found: list[ProjectOffer], language: str) -> None:
+    page = form(found, language, places=(place(EntryState.TURN),))
+    assert [each["action"] for each in page.all("form")] == [
+        "/hub/spawn/member/vision",
+        "/hub/queue/member/vision/cancel",
+    ]
+    assert page.all("input", name="profile", type="hidden", value="h100")
+    assert "2027-01-15 17:11 KST" in page.text
+    starting = form(found, language, places=(place(EntryState.TURN, Mode.START),))
+    assert ("is being started" if language == "en" else "서버를 시작하고 있습니다") in starting.text
+
+
+def test_one_who_is_passed_over_is_told_why(found: list[ProjectOffer]) -> None:
+    page = form(found, places=(place(blocked_by="ceiling"),))
+    assert "Others pass you for now: the project runs as much at once as it may." in page.text
+
+
+def test_a_batch_run_that_waits_is_not_a_server(found: list[ProjectOffer]) -> None:
+    page = form(found, places=(place(kind=RunKind.BATCH),))
+    assert page.all("section", **{"data-place": "waiting"}) == []
