@@ -97,7 +97,10 @@ class PoolSituation:
 
     def ends_by(self, devices: int) -> int | None:
         """Return the instant from which `devices` more do not fit; None where nothing is known to stand against it."""
-        return next((event.at for event in self.events if event.room < devices), None)
+        for event in self.events:
+            if event.room < devices:
+                return event.at
+        return None
 
 
 @dataclass(frozen=True)
@@ -274,9 +277,9 @@ def free_pool(request: Request, situation: Situation, now: int, policy: Policy) 
         return next((pool for pool in pools if pool.in_use + needed <= pool.healthy), None)
     free = [pool for pool in situation.pools if pool.in_use + pool.reserved + needed <= pool.healthy]
     least = policy.minimum if request.seconds is None else longest_hold(request, policy)
-    lasting = [(pool.ends_by(needed) or _NEVER, pool) for pool in free]
-    longest = max((until for until, _ in lasting), default=0)
-    return next((pool for until, pool in lasting if until == longest), None) if longest >= now + least else None
+    longest = max(free, key=lambda pool: pool.ends_by(needed) or _NEVER, default=None)
+    lasts = longest is not None and (longest.ends_by(needed) or _NEVER) >= now + least
+    return longest if lasts else None
 
 
 def pool_has_room(request: Request, situation: Situation, now: int, policy: Policy) -> Refused | None:

@@ -144,6 +144,7 @@ _SITUATION = Prepared(
         reservation_windows.c.pool_id.label("window_pool"),
         reservation_windows.c.ends_at.label("window_ends_at"),
         _waiting_before.label("waiting_before"),
+        capacity.something_comes.label("something_comes"),
     )
     .select_from(_one)
     .outerjoin(persons, persons.c.username == bindparam("person"))
@@ -183,12 +184,14 @@ class Keys(NamedTuple):
 
 def read_situation(transaction: Transaction, request: Request, now: int, policy: Policy) -> tuple[Situation, Keys]:
     """Return all that the decision reads, of this transaction's moment."""
+    until = min(now + longest_hold(request, policy), LARGEST)
     rows = transaction.rows(
         _SITUATION,
         person=request.person,
         project=request.project,
         profile=request.profile,
         now=now,
+        until=until,
         run=request.run_id,
         rank=RANK[request.wish],
     )
@@ -211,8 +214,8 @@ def read_situation(transaction: Transaction, request: Request, now: int, policy:
         seat = Seat(row.window_id, row.window_pool, row.window_ends_at)
     pools_found: tuple[PoolSituation, ...] = ()
     if row.device_model is not None:
-        until = min(now + longest_hold(request, policy), LARGEST)
-        pools_found = _pools(rows, capacity.events(transaction, row.device_model, now, until))
+        coming = any(each.something_comes for each in rows)
+        pools_found = _pools(rows, capacity.events(transaction, row.device_model, now, until) if coming else {})
     situation = Situation(
         person_known=row.person_id is not None,
         role=_ROLES.get(row.role),

@@ -12,6 +12,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    exists,
     func,
     literal,
     or_,
@@ -40,22 +41,38 @@ _is_coming = reservation_windows.c.state.in_(_state(*COMING))
 _opens_at = case((reservation_windows.c.opens_at > _now, reservation_windows.c.opens_at), else_=_now)
 
 # A window that should be open and is not yet, as the loop is late, keeps its seats from this moment on.
+_coming_windows = (
+    _is_coming,
+    reservation_windows.c.state.in_(_state(WindowState.SCHEDULED)),
+    reservation_windows.c.opens_at < _until,
+    reservation_windows.c.ends_at > _now,
+)
+_coming_phases = (capacity_phases.c.from_at > _now, capacity_phases.c.from_at < _until)
 _INSTANTS = Prepared(
     union(
         select(reservation_windows.c.pool_id, _opens_at.label("at")).where(
-            reservation_windows.c.device_model == _model,
-            _is_coming,
-            reservation_windows.c.state.in_(_state(WindowState.SCHEDULED)),
-            reservation_windows.c.opens_at < _until,
-            reservation_windows.c.ends_at > _now,
+            reservation_windows.c.device_model == _model, *_coming_windows
         ),
         select(capacity_phases.c.pool_id, capacity_phases.c.from_at).where(
-            capacity_phases.c.device_model == _model,
-            capacity_phases.c.from_at > _now,
-            capacity_phases.c.from_at < _until,
+            capacity_phases.c.device_model == _model, *_coming_phases
         ),
     ).order_by("at", "pool_id")
 )
+
+something_comes = or_(
+    exists()
+    .where(reservation_windows.c.device_model == pool_devices.c.device_model, *_coming_windows)
+    .correlate(pool_devices),
+    exists()
+    .where(
+        capacity_phases.c.pool_id == pool_devices.c.pool_id,
+        capacity_phases.c.device_model == pool_devices.c.device_model,
+        *_coming_phases,
+    )
+    .correlate(pool_devices),
+)
+"""Whether there are events of a row's pool from `now` on, before `until`: a column of a statement that reads
+`pool_devices`, so that they need not be asked for."""
 
 
 def healthy_at(instant: BindParameter[int]) -> ScalarSelect[int]:
