@@ -110,11 +110,10 @@ def verify(database: Database, report: int, *, actor: str, now: int, reason: str
         states.change(rules.ALLOWED_CHANGES, "report", str(report), ReportState(row.state), ReportState.VERIFIED)
         _check(transaction, row, Period(row.period_starts_at, row.period_ends_at), now)
         _decide(transaction, row, ReportState.VERIFIED, why, actor, now)
-        released = _release(transaction, row, actor, now)
-        more = f" {show_budget(released)}" if released else ""
-        english = f"Report {report} on {row.project} was verified.{more and f' Released:{more}.'}"
-        korean = f"{row.project} 과제의 보고서 {report}이(가) 확인되었습니다.{more and f' 추가 지급:{more}.'}"
+        english = f"Report {report} on {row.project} was verified."
+        korean = f"{row.project} 과제의 보고서 {report}이(가) 확인되었습니다."
         _tell(transaction, row, ReportState.VERIFIED, korean, english, now)
+        _release(transaction, row, actor, now)
         return _view(_must_be(transaction, report), now)
 
 
@@ -161,14 +160,13 @@ def must_not_be_overdue(transaction: Transaction, project_id: int, now: int) -> 
         )
 
 
-def _release(transaction: Transaction, report: Row, actor: str, now: int) -> int:
-    """Every tranche of the project is released whose turn has come; return what that comes to, GFLOPS·s.
+def _release(transaction: Transaction, report: Row, actor: str, now: int) -> None:
+    """Every tranche of the project is released whose turn has come.
 
     Its turn comes when its report is verified, all earlier ones are released, and no report of the project is overdue.
     """
     if store.overdue(transaction, report.project_id, now):
-        return 0
-    released = 0
+        return
     for award in awards_store.of_project(transaction, report.project_id):
         if award_state(standing(award), now) not in LIVING:
             continue
@@ -177,18 +175,21 @@ def _release(transaction: Transaction, report: Row, actor: str, now: int) -> int
                 continue
             if tranche.report_state != ReportState.VERIFIED.value:
                 break
-            released += _release_one(transaction, award, tranche, actor, now)
-    return released
+            _release_one(transaction, award, tranche, actor, now)
 
 
-def _release_one(transaction: Transaction, award: Row, tranche: Row, actor: str, now: int) -> int:
+def _release_one(transaction: Transaction, award: Row, tranche: Row, actor: str, now: int) -> None:
     if not awards_store.release(transaction, tranche.id, now):
         raise AssertionError("the tranche stands as this transaction, which is alone, has just read it")
     posting = Posting(transfer_key(tranche.id), TransferKind.TRANCHE, tranche.amount)
     ledger_store.post(transaction, award.allocation_id, posting, now)
     detail = {"award": award.id, "tranche": tranche.number, "amount": tranche.amount, "report": tranche.report_id}
     audit.record(transaction, now, actor, "tranche released", award.project, detail)
-    return int(tranche.amount)
+    amount = show_budget(tranche.amount)
+    english = f"Tranche {tranche.number} of the award of {award.project} was released: {amount}."
+    korean = f"{award.project} 과제의 {tranche.number}차 배정이 지급되었습니다: {amount}."
+    of = ("tranche released", f"tranche:{tranche.id}")
+    tell_members(transaction, award.project_id, of, korean, english, now, role=MembershipRole.PI)
 
 
 def transfer_key(tranche_id: int) -> str:

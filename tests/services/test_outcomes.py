@@ -83,7 +83,7 @@ class TestTranches:
             "report verified",
             "tranche released",
         ]
-        assert told(centre, "pi") == ["report verified"]
+        assert told(centre, "pi") == ["report verified", "tranche released"]
         all_is_well(centre, NOW)
 
     def test_a_tranche_makes_a_spent_award_run_again(self, centre: Centre) -> None:
@@ -355,7 +355,9 @@ class TestOverdue:
         late = NOW + 10
         verified(centre, now=late, ends_at=NOW)
         assert shown(centre, "sound", now=late).granted == BUDGET // 2
+        assert told(centre, "pi") == ["report required", "report verified"]
         submitted(centre, other, now=late, starts_at=NOW)
+        assert told(centre, "pi")[-1] == "tranche released"
         assert shown(centre, "sound", now=late).granted == BUDGET
         outcomes.verify(centre.database, other, actor=REVIEWER, now=late)
         assert journal(centre, "sound") == [("grant", BUDGET // 2), ("tranche", BUDGET // 2)]
