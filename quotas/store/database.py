@@ -283,7 +283,7 @@ class _Bounds(AbstractContextManager[Transaction]):
         self._connection = connection = self._take()
         self._cursor: Any = None
         try:
-            self._cursor = connection.cursor()
+            self._cursor = self._driver.cursor(connection)
             self._cursor.execute(self._begin)
         except BaseException:
             self._roll_back()

@@ -65,6 +65,10 @@ class Driver:
         """Return whether the error is that of an old connection, of which there is none any more."""
         return False
 
+    def cursor(self, connection: Any) -> Any:
+        """Return a cursor of a connection of the pool."""
+        return connection.cursor()
+
     def streaming(self, cursor: Any) -> AbstractContextManager[Any]:
         """Return a cursor of the same connection that fetches rows as they are read, for as long as a block lasts."""
         return nullcontext(cursor)

@@ -108,7 +108,7 @@ class PostgreSQL(Driver):
         event.listen(engine, "do_connect", _connect)
         super().__init__(engine)
         # That of our statements; the engine's own reads the server's catalogue.
-        self.dialect = PGDialect_psycopg(dbapi=psycopg)  # type: ignore[no-untyped-call]
+        self.dialect = PGDialect_psycopg(dbapi=psycopg, paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
         self.dialect.colspecs = {**self.dialect.colspecs, sqlalchemy.Integer: _Whole}
 
     def renew(self, error: Exception) -> bool:
@@ -124,16 +124,20 @@ class PostgreSQL(Driver):
         state = error.sqlstate if isinstance(error, psycopg.Error) else None
         return state.startswith(("57P", "08")) if state else isinstance(error, self.away)
 
+    def cursor(self, connection: Any) -> Any:
+        # The driver's usual cursor looks for its own kind of placeholders in a statement that is as the server has it.
+        return psycopg.RawCursor(connection.driver_connection)
+
     def streaming(self, cursor: Any) -> AbstractContextManager[Any]:
-        stream: psycopg.ServerCursor[Any] = cursor.connection.cursor("each")
+        stream: psycopg.RawServerCursor[Any] = psycopg.RawServerCursor(cursor.connection, "each")
         stream.itersize = STREAM_ROWS
         return stream
 
     def storable(self, given: Any, error: Exception) -> Any | None:
         # PostgreSQL stores no NUL character. No name has one, so that a visible sign for it finds as little.
-        if not isinstance(error, psycopg.DataError) or not isinstance(given, dict):
+        if not isinstance(error, psycopg.DataError):
             return None
-        clean = {name: each.replace("\0", "␀") if isinstance(each, str) else each for name, each in given.items()}
+        clean = tuple(each.replace("\0", "␀") if isinstance(each, str) else each for each in given)
         return clean if clean != given else None
 
 
