@@ -6,6 +6,7 @@ or behind a broken network, keeps its connections open and says nothing.
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -106,18 +107,35 @@ class PostgreSQL(Driver):
             pool_timeout=POOL_WAIT_SECONDS,
         )
         event.listen(engine, "do_connect", _connect)
+        event.listen(engine, "connect", _note_age)
+        self._stale_before = 0.0
         super().__init__(engine)
         # That of our statements; the engine's own reads the server's catalogue.
         self.dialect = PGDialect_psycopg(dbapi=psycopg, paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
         self.dialect.colspecs = {**self.dialect.colspecs, sqlalchemy.Integer: _Whole}
 
-    def renew(self, error: Exception) -> bool:
-        if not self._is_dead(error):
-            return False
-        self.engine.dispose()  # the others are as old; those that are in use are not touched
-        return True
+    def take(self) -> Any:
+        while True:
+            connection = super().take()
+            if connection.info.get("made_at", 0.0) >= self._stale_before:
+                return connection
+            connection.invalidate()
+            connection.close()
 
-    def _is_dead(self, error: Exception) -> bool:
+    def tell(self, error: BaseException) -> None:
+        self._note_loss(error)
+        super().tell(error)
+
+    def renew(self, error: Exception) -> bool:
+        self._note_loss(error)
+        return self._is_dead(error)
+
+    def _note_loss(self, error: BaseException) -> None:
+        """Where one connection was lost the others are as old, and nobody should have to wait for them too."""
+        if isinstance(error, NoAnswer) or self._is_dead(error):
+            self._stale_before = time.monotonic()
+
+    def _is_dead(self, error: BaseException) -> bool:
         """Return whether the error is a connection's that the server had closed before it was used again."""
         if isinstance(error, NoAnswer):
             return False
@@ -153,6 +171,10 @@ def _connect(_dialect: object, _record: object, words: Any, options: dict[str, A
     connection.adapters.register_dumper(int, Int8Dumper)  # one type for all of them: a statement is prepared once
     connection.adapters.register_loader("numeric", _WholeLoader)
     return connection
+
+
+def _note_age(_connection: object, record: Any) -> None:
+    record.info["made_at"] = time.monotonic()
 
 
 class _WholeLoader(psycopg.adapt.Loader):
