@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from quotas.domain.copayments import Month
+from quotas.domain.months import Month
 from quotas.domain.runs import RunKind
 from quotas.services import check, copayments, refunds
 from tests.databases import without_constraints
