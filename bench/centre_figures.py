@@ -80,6 +80,7 @@ def _of_phase(year: Year, name: str, use: Use) -> dict[str, str]:
     waits = sorted(tally.waits[name])
     return {
         "days": f"{use.seconds / 86_400:.0f}",
+        "healthy, PF": f"{use.healthy / max(use.seconds, 1) / 1e6:.2f}",
         "powered, PF": f"{use.powered / max(use.seconds, 1) / 1e6:.2f}",
         "awarded, PF": f"{use.awarded / max(use.seconds, 1) / 1e6:.2f}",
         "utilisation of healthy": _percent(held, use.healthy),
@@ -120,7 +121,7 @@ def _of_the_whole(year: Year, months: list[reports.MonthlyReport], transfers: in
         "charged": show_budget(charged),
         "overrun": f"{show_budget(tally.overrun)} in {tally.overruns} runs, {_percent(tally.overrun, charged, 4)}",
         "Jain's index of use over grant, all projects": f"{jain(shares):.3f}",
-        "Jain's index, those who wanted at least their award": f"{jain(eager):.3f} of {len(eager)}",
+        f"Jain's index of the {len(eager)} that wanted all of it": f"{jain(eager):.3f}",
         "told to give borrowed devices back": f"{tally.told_to_give_way:,}",
         "preempted": f"{tally.outcomes['preempted']:,}",
         "charged for seats in classes": show_budget(seats),
@@ -130,7 +131,7 @@ def _of_the_whole(year: Year, months: list[reports.MonthlyReport], transfers: in
         "recalls proposed, executed": f"{len(found)}, {len(executed)}: "
         f"{show_budget(sum(recall.recalled or 0 for recall in executed))}",
         "failures of devices, refunds": f"{others['drains']}, {others['refunds']}",
-        "most devices held beyond those that could be used": f"{max(watch.excess_at_most, 0)}",
+        "most devices held beyond those that could be used": f"{watch.excess_at_most}",
         "steps checked, days checked whole": f"{watch.steps:,}, {watch.days}",
         "invariants broken": "0",
     }
@@ -167,7 +168,10 @@ def tables(found: Figures) -> list[str]:
         table(["", *names], ([row, *(found.phases[name][row] for name in names)] for row in first)),
         table(
             ["refused at first", *names],
-            ([f"`{reason}`", *(found.refusals.get(name, {}).get(reason, 0) for name in names)] for reason in ranked),
+            (
+                [f"`{reason}`", *(f"{found.refusals.get(name, {}).get(reason, 0):,}" for name in names)]
+                for reason in ranked
+            ),
         ),
         table(["of the whole", ""], found.whole.items()),
     ]

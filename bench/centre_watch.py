@@ -93,6 +93,7 @@ class Watch:
         self._within = self._beyond = 0
         self._drained: dict[tuple[str, str], int] = defaultdict(int)
         self._before: dict[tuple[int, str], int] = {}
+        self._excess = 0
         self._healthy = {
             phase.name: {(pool, model): healthy for pool, model, _, _, healthy in phase.devices()} for phase in phases
         }
@@ -130,17 +131,13 @@ class Watch:
             use.healthy += seconds * self._usable(phase)
             use.powered += seconds * _gflops({(pool, model): each for pool, model, _, each, _ in phase.devices()})
             use.awarded += seconds * self.awarded_gflops
-            use.lost_devices += seconds * self._excess(phase)
+            use.lost_devices += seconds * self._excess
             for priority, gflops in self._held.items():
                 use.held[priority] += seconds * gflops
             self._at += seconds
 
     def _usable(self, phase: Phase) -> int:
         return _gflops(self._healthy[phase.name]) - _gflops(self._drained)
-
-    def _excess(self, phase: Phase) -> int:
-        healthy = sum(self._healthy[phase.name].values()) - sum(self._drained.values())
-        return max(sum(self._devices.values()) - healthy, 0)
 
     def check(self, now: int) -> None:
         """Raise Broken where the engine's counters are not as they must be after a step."""
@@ -153,10 +150,12 @@ class Watch:
         if (whole.within, whole.beyond) != (self._within, self._beyond):
             raise Broken(f"rates in use {whole.within}, {whole.beyond}; granted {self._within}, {self._beyond}")
         healthy = self._healthy[self.phase(now).name]
-        for row in rows:
-            self._check_devices(row, healthy.get((row.code, row.device_model), 0) - row.drained)
+        usable = [healthy.get((row.code, row.device_model), 0) - row.drained for row in rows]
+        self._excess = sum(self._check_devices(row, number) for row, number in zip(rows, usable, strict=True))
+        self.excess_at_most = max(self.excess_at_most, self._excess)
 
-    def _check_devices(self, row: Row, usable: int) -> None:
+    def _check_devices(self, row: Row, usable: int) -> int:
+        """Return how many devices are held although they are out of use; raise Broken for what cannot be."""
         key = row.pool_id, row.device_model
         if row.in_use != self._devices[key]:
             raise Broken(f"{row.code} {row.device_model}: {row.in_use} in use, {self._devices[key]} granted")
@@ -165,9 +164,9 @@ class Watch:
             raise Broken(f"{row.code} {row.device_model}: {row.in_use} in use of {usable}, {before} before")
         if row.reserved < 0:
             raise Broken(f"{row.code} {row.device_model}: {row.reserved} reserved")
-        self.excess_at_most = max(self.excess_at_most, row.in_use - usable)
         self._before[key] = row.in_use
         self._drained[row.code, row.device_model] = row.drained
+        return max(int(row.in_use) - usable, 0)
 
     def check_all(self, now: int) -> None:
         """Raise Broken where any invariant does not hold over the whole ledger."""
