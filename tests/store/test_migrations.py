@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 
 from quotas.domain.units import InvalidValue
@@ -192,8 +193,8 @@ def assert_away(database: Database) -> None:
 @pytest.mark.postgresql
 def test_a_database_that_cannot_store_every_text_is_refused(postgresql_server: Server) -> None:
     postgresql_server.execute("CREATE DATABASE narrow TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
-    url = postgresql_server.url.replace("/postgres?", "/narrow?")
-    database = Database(url)
+    narrow = make_url(postgresql_server.url).set(database="narrow")
+    database = Database(narrow.render_as_string(hide_password=False))
     with pytest.raises(InvalidValue, match="LATIN1"):
         migrate.migrate(database)
     assert migrate.current(database) is None
