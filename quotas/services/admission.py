@@ -55,13 +55,14 @@ def answered(database: Database, run_id: str, decide_in: Callable[[Transaction],
     """
     for attempt in range(ATTEMPTS):
         try:
-            with database.write(shared=attempt < BESIDE_OTHERS) as transaction:
-                return decide_in(transaction)
-        except RACED:
-            with database.read() as transaction:
-                stored = stored_answer(transaction, run_id)
-            if stored is not None:
-                return stored
+            try:
+                with database.write(shared=attempt < BESIDE_OTHERS) as transaction:
+                    return decide_in(transaction)
+            except RACED:
+                with database.read() as transaction:
+                    stored = stored_answer(transaction, run_id)
+                if stored is not None:
+                    return stored
         except DatabaseAway:
             break
     return Refused(Code.LEDGER_AWAY)
