@@ -26,6 +26,10 @@ MEASUREMENTS: dict[str, tuple[list[str], str]] = {
         ["decision"],
         "a durable admission decision ÷ one fsync'd one-row SQLite transaction, and its growth with projects",
     ),
+    "growth": (
+        ["growth"],
+        "a decision, a balance, a queue step and a monthly report: of 100,000 projects ÷ of 1,000, on both databases",
+    ),
     "spawn_rate": (
         ["spawn_rate"],
         "ready servers a minute through our gate ÷ plain JupyterHub's, the same light servers",

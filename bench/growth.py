@@ -3,10 +3,10 @@
 The same four things are timed at each size, on SQLite and on PostgreSQL: a decision with its settlement, a project's
 balance, a step of the queue with `WAITING` entries in it, and the report of a month that has as many runs at each
 size. The databases are in memory and wait for no disk: how long that takes has nothing to do with the ledger's
-length, and would hide what does. The centres stand side by side and are asked in turn, smallest to largest and back,
-so that a machine that slows down does so for all. A figure is the median of the rounds' ratios of the largest to the
-smallest; the slope is that of the medians' logarithms against those of the sizes, 0 where nothing grows and 1 where
-it grows with them.
+length, and would hide what does. The centres stand side by side and do each thing in turn, smallest to largest and
+back, so that a machine that slows down does so for all. A figure is the median of the rounds' ratios of the largest to
+the smallest; the slope is that of the medians' logarithms against those of the sizes, 0 where nothing grows and 1
+where it grows with them.
 """
 
 from __future__ import annotations
@@ -155,21 +155,22 @@ class Operation:
 OPERATIONS: dict[str, Operation] = {
     "decision": Operation(World.decision, 100),
     "balance": Operation(World.balance, 200),
-    "queue_step": Operation(World.queue_step, 20, World.one_comes_free, World.turn_is_taken),
-    "report": Operation(World.report, 5),
+    "queue_step": Operation(World.queue_step, 25, World.one_comes_free, World.turn_is_taken),
+    "report": Operation(World.report, 9),
 }
 
 
-def sample(world: World, operation: Operation) -> float:
-    """Return the median microseconds of the operation."""
-    spent = []
-    for _ in range(operation.times):
-        operation.before(world)
-        begin = time.perf_counter()
-        operation.work(world)
-        spent.append((time.perf_counter() - begin) * 1e6)
-        operation.after(world)
-    return statistics.median(spent)
+def sample(worlds: Sequence[World], operation: Operation) -> dict[int, float]:
+    """Return the median microseconds of the operation by size; one after the other does it, and so again."""
+    spent: dict[int, list[float]] = {world.size: [] for world in worlds}
+    for turn in range(operation.times):
+        for world in worlds if turn % 2 else reversed(worlds):
+            operation.before(world)
+            begin = time.perf_counter()
+            operation.work(world)
+            spent[world.size].append((time.perf_counter() - begin) * 1e6)
+            operation.after(world)
+    return {size: statistics.median(each) for size, each in spent.items()}
 
 
 def slope(medians: dict[int, float]) -> float:
@@ -185,10 +186,9 @@ def compare(worlds: Sequence[World], rounds: int, kind: str) -> list[Result]:
     samples: dict[tuple[str, int], list[float]] = {}
     for turn in range(-1, rounds):  # the first is not counted
         for name, operation in OPERATIONS.items():
-            for world in worlds if turn % 2 else reversed(worlds):
-                taken = sample(world, operation)
+            for size, taken in sample(worlds, operation).items():
                 if turn >= 0:
-                    samples.setdefault((name, world.size), []).append(taken)
+                    samples.setdefault((name, size), []).append(taken)
     results = []
     for name in OPERATIONS:
         medians = {world.size: statistics.median(samples[name, world.size]) for world in worlds}
