@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.browser.conftest import AXE
 from tests.platform import PASSWORD, Platform
@@ -144,9 +144,20 @@ def test_pages_are_accessible(visiting: Visiting, language: str, theme: str, wid
         for folded in page.locator("details").all():
             folded.evaluate("element => { element.open = true; }")
         visit.check(name)
+    # A server that is ready while the page is looked at takes it to JupyterLab: that waits until the look is over.
+    arrivals: list[Route] = []
+
+    def keep(arrival: Route) -> None:
+        arrivals.append(arrival)
+
+    page.route(f"**/user/{PERSON}/**", keep)
     visit.start()
     expect(page).to_have_url(re.compile("/hub/spawn-pending/"))
+    page.wait_for_load_state("domcontentloaded")  # the address is there before the page
     visit.check("starting")
+    page.unroute(f"**/user/{PERSON}/**")
+    for arrival in arrivals:
+        arrival.abort()
     visit.go("/hub/home")
     page.locator(f"[data-server={PROJECT}] summary").click()
     visit.check("home with a server")
