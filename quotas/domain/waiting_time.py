@@ -85,8 +85,8 @@ class Estimate:
         return self._ko(now) if language == "ko" else self._en(now)
 
     def _en(self, now: int) -> str:
-        before = f"{self.entries_before} before you want {self.devices_before} devices; {self.free} of"
-        basis = [f"{before} {self.usable} are free"]
+        before = f"{self.entries_before} before you want {self.devices_before} devices"
+        basis = [before if self.entries_before else "nobody waits before you", f"{self.free} of {self.usable} are free"]
         if self.history.mean_seconds is not None:
             took = show_duration(self.history.mean_seconds)
             basis.append(f"the last {self.history.runs} runs on them took {took} on average")
@@ -102,7 +102,10 @@ class Estimate:
 
     def _ko(self, now: int) -> str:
         before = f"앞선 {self.entries_before}건이 {self.devices_before}대 대기 중"
-        basis = [f"{before}, 전체 {self.usable}대 중 {self.free}대 사용 가능"]
+        basis = [
+            before if self.entries_before else "앞선 대기 없음",
+            f"전체 {self.usable}대 중 {self.free}대 사용 가능",
+        ]
         if self.history.mean_seconds is not None:
             took = show_duration(self.history.mean_seconds, "ko")
             basis.append(f"최근 실행 {self.history.runs}건의 평균 시간 {took}")

@@ -79,11 +79,11 @@ def test_the_basis_is_told() -> None:
             Line(4, 0, (Occupied(4, NOW - 1800),), history=MEAN),
             1,
             (
-                "About 2027-01-15 17:30 KST (in 30 min): 0 before you want 0 devices; 0 of 4 are free; the last 20 runs"
+                "About 2027-01-15 17:30 KST (in 30 min): nobody waits before you; 0 of 4 are free; the last 20 runs"
                 " on them took 1 h on average."
             ),
             (
-                "약 2027-01-15 17:30 KST (30분 후): 앞선 0건이 0대 대기 중, 전체 4대 중 0대 사용 가능, 최근 실행 20건의"
+                "약 2027-01-15 17:30 KST (30분 후): 앞선 대기 없음, 전체 4대 중 0대 사용 가능, 최근 실행 20건의"
                 " 평균 시간 1시간."
             ),
         ),
@@ -91,11 +91,11 @@ def test_the_basis_is_told() -> None:
             Line(1, 0, (Occupied(1, NOW, NOW + 600),)),
             1,
             (
-                "At the latest at 2027-01-15 17:10 KST (in 10 min): 0 before you want 0 devices; 0 of 1 are free; 1 of"
+                "At the latest at 2027-01-15 17:10 KST (in 10 min): nobody waits before you; 0 of 1 are free; 1 of"
                 " those that run have a known end."
             ),
             (
-                "늦어도 2027-01-15 17:10 KST (10분 후): 앞선 0건이 0대 대기 중, 전체 1대 중 0대 사용 가능,"
+                "늦어도 2027-01-15 17:10 KST (10분 후): 앞선 대기 없음, 전체 1대 중 0대 사용 가능,"
                 " 실행 중인 1건은 종료 시각이 정해짐."
             ),
         ),
@@ -103,20 +103,20 @@ def test_the_basis_is_told() -> None:
             Line(1, 0, (Occupied(1, NOW),)),
             1,
             (
-                "No time can be given, as no run has ended yet that says how long one takes: 0 before you want 0"
-                " devices; 0 of 1 are free."
+                "No time can be given, as no run has ended yet that says how long one takes: nobody waits"
+                " before you; 0 of 1 are free."
             ),
-            "아직 종료된 실행이 없어 예상 시각을 알 수 없습니다: 앞선 0건이 0대 대기 중, 전체 1대 중 0대 사용 가능.",
+            "아직 종료된 실행이 없어 예상 시각을 알 수 없습니다: 앞선 대기 없음, 전체 1대 중 0대 사용 가능.",
         ),
         (
             Line(1, 1, history=MEAN),
             2,
             (
-                "No time can be given, as there are not as many devices as things stand: 0 before you want 0 devices;"
+                "No time can be given, as there are not as many devices as things stand: nobody waits before you;"
                 " 1 of 1 are free; the last 20 runs on them took 1 h on average."
             ),
             (
-                "현재 장치 수가 부족하여 예상 시각을 알 수 없습니다: 앞선 0건이 0대 대기 중, 전체 1대 중 1대 사용 가능,"
+                "현재 장치 수가 부족하여 예상 시각을 알 수 없습니다: 앞선 대기 없음, 전체 1대 중 1대 사용 가능,"
                 " 최근 실행 20건의 평균 시간 1시간."
             ),
         ),
