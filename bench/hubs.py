@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from quotas.domain.people import MembershipRole
-from quotas.home import free_ports
+from quotas.ports import free_ports
 from quotas.services import people, projects
 from quotas.store.database import Database
 from tests.platform import BY, CPU, Platform, add_project, answers, build_world, wait_for

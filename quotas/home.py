@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from quotas import settings as settings_file
 from quotas.backends.port import Backend
+from quotas.ports import free_ports
 from quotas.settings import Settings
 from quotas.store.database import Database
 
@@ -108,15 +108,6 @@ class Home:
         chosen = dict(zip(PORTS, ports, strict=True))
         path.write_text(json.dumps(chosen))
         return chosen
-
-
-def free_ports(count: int) -> list[int]:
-    """Return `count` different TCP ports that are free on loopback now."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(server.getsockname()[1]) for server in held]
-    for server in held:
-        server.close()
-    return ports
 
 
 def open_home(path: Path, **overrides: object) -> Home:

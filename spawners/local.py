@@ -13,13 +13,13 @@ import sys
 from pathlib import Path
 
 from jupyterhub.spawner import LocalProcessSpawner
-from jupyterhub.utils import random_port
 from traitlets import default
 
 from quotas.domain.launch import Launch, Seen
 from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind
 from quotas.domain.terms_local import environment
+from quotas.ports import free_ports
 from spawners.gate import Gate
 
 LOOPBACK = "127.0.0.1"
@@ -60,7 +60,7 @@ class LocalServer(Gate, LocalProcessSpawner):
 
     def launch_terms(self, run_id: str, profile: Profile, folder: str, *, attach_devices: bool) -> Launch:
         """Return the launch with a port of its own. Raises InvalidValue for devices that cannot be attached."""
-        self.ip, self.port = LOOPBACK, random_port()
+        self.ip, self.port = LOOPBACK, free_ports(1)[0]
         launch = Launch(
             run_id=run_id,
             kind=RunKind.NOTEBOOK,

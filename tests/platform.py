@@ -30,7 +30,8 @@ from quotas.domain.profiles import Profile
 from quotas.domain.projects import Award, ProjectKind
 from quotas.domain.rates import Precision, Rate, RateCard, RateRule
 from quotas.domain.units import DAY_SECONDS
-from quotas.home import Home, free_ports, open_home
+from quotas.home import Home, open_home
+from quotas.ports import free_ports
 from quotas.services import people, pools, profiles, projects, rates, runs
 from quotas.store.database import Database
 from quotas.store.migrate import migrate
@@ -166,10 +167,14 @@ class Platform:
     def start_hub(self, **environment: str) -> None:
         """The hub answers through the proxy, which may have sent requests to an earlier one."""
         hub = self.start("hub", [sys.executable, "-m", "jupyterhub", "-f", str(self.config)], **environment)
+        self.wait_for_answer("hub", f"{self.url}/hub/health", hub)
+
+    def wait_for_answer(self, name: str, url: str, process: subprocess.Popen[bytes]) -> None:
+        """The process answers at `url`. Fails with what it printed."""
         try:
-            wait_for("the hub", lambda: answers(f"{self.url}/hub/health", 200), seconds=60, process=hub)
+            wait_for(f"the {name}", lambda: answers(url, 200), seconds=60, process=process)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.printed('hub')}") from None
+            raise AssertionError(f"{error}\n{self.printed(name)}") from None
 
     def start_reconciler(self) -> None:
         self.start("reconciler", [sys.executable, "-m", "spawners.reconciler"])

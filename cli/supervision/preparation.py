@@ -11,6 +11,7 @@ from cli.session import Problem, Session
 from cli.supervision.programs import ROOT
 from cli.tables import Column, show
 from quotas.home import Home
+from quotas.ports import free_ports
 from quotas.services import example, profiles
 from quotas.services.example_centre import DEMO_PROJECT
 from quotas.store import people as people_store
@@ -102,10 +103,8 @@ def check_port(host: str, port: int) -> None:
 
 def free_port(host: str) -> int:
     """Return a port of the address that is free now. Raises Problem for an address that is not this machine's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.create_server((host, 0), family=family) as server:
-            return int(server.getsockname()[1])
+        return free_ports(1, host)[0]
     except OSError as error:
         raise Problem(
             f"host: cannot listen on {host}: {error}", f"host: {host}에서 수신할 수 없습니다: {error}"

@@ -28,7 +28,7 @@ from tests.browser.portal_world import (
     Shown,
 )
 from tests.browser.test_pages import NARROW, RULES, WIDE, Visit
-from tests.platform import Platform, answers, running, wait_for
+from tests.platform import Platform, running
 
 BASE = "/services/portal/"
 BY_TAG = {"type": "tag", "values": RULES}
@@ -75,7 +75,7 @@ def portal(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with running(folder, world=there.world, environment={"MUDEUNG_TEST_PORTAL": "1"}) as platform:
         process = platform.start("portal", [sys.executable, "-m", "portal"])
         shown = there.fill(platform.database, platform.home.project_folder(PROJECT), int(time.time()))
-        wait_for("the portal", lambda: answers(f"{platform.url}{BASE}health", 200), process=process)
+        platform.wait_for_answer("portal", f"{platform.url}{BASE}health", process)
         made = Portal(platform, browser, shown, {})
         yield made
         for visit in made.visitors.values():
