@@ -74,6 +74,16 @@ class Settings(BaseModel):
     seats_release_seconds: Positive = Field(
         900, description="How long after the beginning of a reservation's window unclaimed seats are released."
     )
+    idle_notice_seconds: Positive = Field(
+        600, description="How long before it is stopped the person of an idle server is told; it is part of the limit."
+    )
+    loss_grace_seconds: Positive = Field(
+        900, description="How long a run that lost a device goes on, uncharged, so that work can be saved."
+    )
+    node_silence_seconds: Positive = Field(
+        180,
+        description="After so long without a report of its agent a machine is shown as silent, and operators are told.",
+    )
     reconcile_seconds: Positive = Field(20, description="Pause between two ticks of the reconciling loop.")
     schedule_seconds: Positive = Field(5, description="Pause between two looks for due schedules.")
     start_timeout_seconds: Positive = Field(
@@ -150,6 +160,8 @@ class Settings(BaseModel):
             offer=self.offer_seconds,
             seats_early=self.seats_early_seconds,
             seats_release=self.seats_release_seconds,
+            idle_notice=self.idle_notice_seconds,
+            loss_grace=self.loss_grace_seconds,
         )
 
     def queue_limits(self) -> QueueLimits:

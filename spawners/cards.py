@@ -47,6 +47,9 @@ LIMITS = {
     Limit.CAPACITY: N_("its devices are reserved or out of use then"),
     Limit.SEAT: N_("the reserved time ends"),
     Limit.PREEMPTED: N_("borrowed devices are wanted back"),
+    Limit.IDLE: N_("it computes nothing"),
+    Limit.SESSION: N_("it has to be extended by its person"),
+    Limit.DEVICE_LOST: N_("it lost its device"),
 }
 _OF_THE_PROJECT = frozenset(
     {

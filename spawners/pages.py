@@ -17,11 +17,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from quotas.domain.policy import Policy
-from quotas.domain.projects import ProjectState
 from quotas.domain.queue import DOOR as QUEUE
-from quotas.domain.runs import Limit, Reach, TimeLeft, time_left
 from quotas.domain.units import DAY_SECONDS, show_instant
-from quotas.services import queue_texts, queue_views
+from quotas.services import queue_texts, queue_views, time_left
 from quotas.services.offers import ProjectOffer, offers
 from quotas.services.queue_texts import Shown
 from quotas.settings import Settings
@@ -220,7 +218,7 @@ def _servers(
                 title=title,
                 profile=None if offer is None else _profile_name(offer, translate),
                 state=states.get(code, "settling"),
-                remaining=None if row is None else cards.remaining(_left(row, now, policy), now, translate),
+                remaining=None if row is None else cards.remaining(time_left.of_run(row, now, policy), now, translate),
                 started=None if row is None or row.started_at is None else show_instant(row.started_at),
             )
         )
@@ -232,20 +230,3 @@ def _profile_name(offer: ProjectOffer, translate: Translator) -> str | None:
         if profile.code == offer.open_profile:
             return profile.name_ko if translate.language == "ko" else profile.name_en
     return offer.open_profile
-
-
-def _left(row: Row, now: int, policy: Policy) -> TimeLeft:
-    """Return the time until the run is stopped, as the ledger stands: a margin before its last hold ends."""
-    if row.role is None or row.project_state != ProjectState.APPROVED.value or row.revoked_at is not None:
-        return TimeLeft(0, Limit.RIGHTS)
-    margin = policy.stop_margin
-    known = (
-        # A preempted run is stopped when it was told, and not a margin before.
-        (None if row.preempt_at is None else row.preempt_at + margin, Limit.PREEMPTED),
-        (None if row.window_id is None else row.until_at, Limit.SEAT),
-        (None if row.ends_by is None else max(row.ends_by, row.until_at), Limit.CAPACITY),
-        (None if row.suspended_at is None else row.until_at, Limit.SUSPENDED),
-    )
-    ends = tuple((at, limit) for at, limit in known if at is not None)
-    left = time_left(Reach(row.until_at, row.award_ends_at, ends), row.available, row.gflops, now)
-    return TimeLeft(max(left.seconds - margin, 0), left.limit)

@@ -130,6 +130,7 @@ class Situation:
     open_run: str | None = None
     seat: Seat | None = None
     waiting_before: int = 0
+    session_seconds: int | None = None
 
 
 @dataclass(frozen=True)

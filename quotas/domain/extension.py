@@ -38,5 +38,11 @@ WHY = {
     Limit.CAPACITY: ("its devices are reserved or out of use from then on", "이후 장치가 예약되었거나 중단됩니다"),
     Limit.SEAT: ("the reserved time ends", "예약된 시간이 끝납니다"),
     Limit.PREEMPTED: ("borrowed devices are wanted back", "대여한 장치를 반납해야 합니다"),
+    Limit.IDLE: ("it computes nothing; extend it if you need it", "연산이 없습니다. 계속 필요하면 연장하세요"),
+    Limit.SESSION: ("nobody has extended it; extend it if you need it", "연장되지 않았습니다. 필요하면 연장하세요"),
+    Limit.DEVICE_LOST: (
+        "it lost its device, and is not charged since; save your work and start it again",
+        "장치를 사용할 수 없게 되어 그때부터 차감되지 않습니다. 저장한 뒤 다시 시작하세요",
+    ),
 }
 """Limit → why, in English and Korean."""

@@ -18,7 +18,8 @@ class Policy:
     A project may borrow idle devices up to `borrow_limit_ppm` of its ceiling beyond the ceiling. A borrowed run may be
     preempted once it has run for `borrow_minimum`, an opportunistic one at any time; both are told `preempt_notice`
     before. A turn in the queue is kept for `offer`. The seats of a reservation's window can be claimed from
-    `seats_early` before its start; unclaimed ones are released `seats_release` after it.
+    `seats_early` before its start; unclaimed ones are released `seats_release` after it. An idle server is told
+    `idle_notice` before it is stopped; one that lost a device is stopped `loss_grace` after that.
     """
 
     hold: int = 1800
@@ -31,6 +32,8 @@ class Policy:
     offer: int = 600
     seats_early: int = 600
     seats_release: int = 900
+    idle_notice: int = 600
+    loss_grace: int = 900
 
     @property
     def horizon(self) -> int:

@@ -17,7 +17,9 @@ _CODE = re.compile(r"[a-z](?:-?[a-z0-9]){0,39}")
 class Profile:
     """What a server or a batch run gets. `device_model` is None for a CPU profile.
 
-    `image` is a reference from the image catalogue. `backend_terms` maps a backend's name to extra fields of that
+    `image` is a reference from the image catalogue. A server that has computed nothing for `idle_seconds` is warned and
+    stopped; one that its person has not extended for `session_seconds` as well; None is no such limit. `backend_terms`
+    maps a backend's name to extra fields of that
     backend, written by an operator and never by a user.
     """
 
@@ -31,6 +33,8 @@ class Profile:
     device_model: str | None = None
     device_count: int = 0
     backend_terms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    idle_seconds: int | None = None
+    session_seconds: int | None = None
 
     def __post_init__(self) -> None:
         profile_code(self.code)
@@ -45,6 +49,9 @@ class Profile:
             )
         if self.device_model is not None:
             amount("device_count", self.device_count)
+        for name in ("idle_seconds", "session_seconds"):
+            if getattr(self, name) is not None:
+                amount(name, getattr(self, name))
 
     def name(self, language: str) -> str:
         return self.name_ko if language == "ko" else self.name_en

@@ -57,6 +57,10 @@ class Outcome(StrEnum):
     """Its person or project lost the right to run."""
     PREEMPTED = "preempted"
     """It gave its borrowed devices back."""
+    IDLE = "idle"
+    """It held devices and computed nothing with them, or nobody attended it any more."""
+    DEVICE_LOST = "device_lost"
+    """It lost a device, and was not charged from then on."""
     STRAY = "stray"
     """Found running without a door that knows it, after a crash."""
     LOST = "lost"
@@ -77,6 +81,12 @@ class Limit(StrEnum):
     SEAT = "seat"
     """The reservation's window ends."""
     PREEMPTED = "preempted"
+    IDLE = "idle"
+    """It holds devices and computes nothing with them."""
+    SESSION = "session"
+    """Nobody has extended it for as long as its profile allows."""
+    DEVICE_LOST = "device_lost"
+    """It lost a device."""
 
 
 @dataclass(frozen=True)

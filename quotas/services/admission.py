@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from quotas.domain.admission import Admitted, Decision, Request, borrow_limit, decide
 from quotas.domain.extension import Extension, Standing
+from quotas.domain.inventory import choose
 from quotas.domain.ledger import Posting, TransferKind
 from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
 from quotas.domain.policy import Policy
@@ -19,7 +20,7 @@ from quotas.domain.units import LARGEST
 from quotas.services import settlement
 from quotas.services.endings import tell_of_end, tell_of_memory
 from quotas.store import admission as store
-from quotas.store import audit, capacity, seats
+from quotas.store import audit, capacity, grants, seats
 from quotas.store import ledger as ledger_store
 from quotas.store import runs as runs_store
 from quotas.store.database import Conflict, Database, DatabaseAway, Row, Transaction
@@ -89,6 +90,9 @@ def reserve_in(
             detail = {"code": decision.code.value, "profile": request.profile[:80], "kind": request.kind.value}
             audit.record(transaction, now, request.person, "start refused", request.project, detail)
         return decision
+    chosen = _devices_for(transaction, decision)
+    if chosen is None and decision.pool_id is not None:
+        return reserve_in(transaction, request, now, policy, closed | {decision.pool_id})
     run = request.run_id
     transaction.run(
         store.INSERT_RUN,
@@ -99,6 +103,7 @@ def reserve_in(
         profile_id=keys.profile_id,
         door=request.door,
         requested_at=now,
+        session_ends_at=_session_end(request, situation.session_seconds, now),
     )
     transaction.run(
         store.INSERT_HOLD,
@@ -118,10 +123,30 @@ def reserve_in(
     )
     ceiling = situation.allocation.ceiling_gflops if situation.allocation else 0
     _take(transaction, decision, borrow_limit(ceiling, policy), now)
+    grants.grant(transaction, run, chosen or (), now)
     sides = ledger_store.Sides(decision.allocation_id, keys.available_account or 0, keys.held_account or 0)
     ledger_store.write(transaction, sides, Posting(f"{run}:hold", TransferKind.HOLD, decision.amount), now, run)
     audit.record(transaction, now, request.person, "start admitted", request.project, {"run": run})
     return decision
+
+
+def _devices_for(transaction: Transaction, admitted: Admitted) -> tuple[int, ...] | None:
+    """Return the devices that the run is to hold, none where the platform does not choose them.
+
+    None where the pool counts enough and no single machine has them: some are being cleaned, or lie on several.
+    """
+    if admitted.pool_id is None or admitted.device_model is None or admitted.simulated:
+        return ()
+    if not grants.is_assigned(transaction, admitted.pool_id):
+        return ()
+    return choose(grants.free(transaction, admitted.pool_id, admitted.device_model), admitted.device_count)
+
+
+def _session_end(request: Request, session_seconds: int | None, now: int) -> int | None:
+    """Return when a server's person must have extended it."""
+    if request.kind is not RunKind.NOTEBOOK or session_seconds is None:
+        return None
+    return now + session_seconds
 
 
 def _take(transaction: Transaction, admitted: Admitted, beyond_limit: int, now: int) -> None:
@@ -211,6 +236,9 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
     if row.preempt_at is not None:
         stop_at = min(row.preempt_at, row.until_at - policy.stop_margin)
         return Extension(Standing.ENDING, row.until_at, stop_at, Limit.PREEMPTED)
+    ending = _unattended(row, now, policy)
+    if ending is not None:
+        return tell_of_end(transaction, row, ending, now)
     full_length = _FULL_LENGTH.get(row.kind) or (Limit.SEAT if row.window_id is not None else None)
     if full_length is not None:
         if now < row.until_at - policy.stop_margin:
@@ -219,7 +247,7 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
     if row.until_at - now >= policy.extend_below:
         return Extension(Standing.KEPT, row.until_at)
     wanted = now + policy.hold + policy.stop_margin
-    reach, limit = _reach(transaction, row, wanted, now)
+    reach, limit = _reach(transaction, row, wanted, now, policy)
     until_at = row.until_at
     if reach > until_at:
         _pay_until(transaction, row, reach, now)
@@ -235,16 +263,34 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
     return tell_of_end(transaction, row, Extension(Standing.ENDING, until_at, stop_at, limit), now)
 
 
+def _unattended(row: Row, now: int, policy: Policy) -> Extension | None:
+    """Return how a run ends that lost its device, is idle, or was not extended by its person; None: not within now."""
+    ends = [
+        (row.lost_stop_at, Limit.DEVICE_LOST),
+        (row.idle_stop_at, Limit.IDLE),
+        (row.session_ends_at, Limit.SESSION),
+    ]
+    known = [(at, limit) for at, limit in ends if at is not None]
+    if not known:
+        return None
+    at, limit = min(known, key=lambda each: each[0])
+    if limit is Limit.SESSION and at > min(row.until_at - policy.stop_margin, now + policy.extend_below):
+        return None  # it is extended first, as far as it may go
+    return Extension(Standing.ENDING, row.until_at, min(at, row.until_at - policy.stop_margin), limit)
+
+
 _FULL_LENGTH = {RunKind.BATCH.value: Limit.TIMEOUT, RunKind.SEATS.value: Limit.SEAT}
 """Kinds of run whose hold is not extended."""
 
 
-def _reach(transaction: Transaction, row: Row, wanted: int, now: int) -> tuple[int, Limit]:
+def _reach(transaction: Transaction, row: Row, wanted: int, now: int, policy: Policy) -> tuple[int, Limit]:
     """Return how far the hold may reach, never less than it does, and the limit that stands nearest."""
     limits = [
         (row.award_ends_at, Limit.AWARD_END),
         (row.until_at + row.available // row.gflops, Limit.BUDGET),
     ]
+    if row.session_ends_at is not None:
+        limits.append((row.session_ends_at + policy.stop_margin, Limit.SESSION))
     if row.suspended_at is not None:
         limits.append((row.until_at, Limit.SUSPENDED))
     if row.ends_by is not None:
@@ -354,6 +400,8 @@ def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charg
     seconds = 0
     if started_at is not None and finished_at is not None:
         seconds = min(charged_seconds(started_at, finished_at), LARGEST // row.gflops)
+        seconds = max(seconds - grants.paused_seconds(transaction, row.id, started_at, finished_at), 0)
+    grants.end_pauses(transaction, row.id, now if finished_at is None else math.ceil(finished_at))
     closed = settlement.close(transaction, row, seconds, now)
     if closed is None:
         raise Raced

@@ -9,6 +9,7 @@ from quotas.domain import ledger
 from quotas.store import check as store
 from quotas.store import check_awards as awards_store
 from quotas.store import check_copayments as copayments_store
+from quotas.store import check_devices as devices_store
 from quotas.store import check_pools as pools_store
 from quotas.store import check_seats as seats_store
 from quotas.store import recalls as recalls_store
@@ -180,8 +181,20 @@ def allocations_are_their_awards(transaction: Transaction, _now: int) -> Iterato
 
 
 def drained_are_the_open_drains(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
-    """The drained devices of a pool are those of its open drains."""
+    """The drained devices of a pool are those of its open drains, and those that are being cleaned or are lost."""
     return _rows(transaction, pools_store.DRAINED_DIFFERS)
+
+
+def runs_hold_their_devices(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """Where the platform gives devices to runs, an open run holds as many as it pays for, of its model; others none."""
+    yield from _rows(transaction, devices_store.GRANTS_DIFFER)
+    yield from _rows(transaction, devices_store.HELD_WITHOUT_DEVICE)
+    yield from _rows(transaction, devices_store.GRANT_OF_ANOTHER)
+
+
+def pauses_end_with_their_runs(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
+    """Only a run that is open has a charge that is paused."""
+    return _rows(transaction, devices_store.PAUSED_AFTER_ITS_END)
 
 
 def only_borrowed_devices_are_wanted_back(transaction: Transaction, _now: int) -> Iterator[tuple[str, str]]:
@@ -223,6 +236,8 @@ INVARIANTS: tuple[Look, ...] = (
     rate_in_use_is_the_open_holds,
     devices_in_use_are_the_open_holds,
     nothing_admitted_over_capacity,
+    runs_hold_their_devices,
+    pauses_end_with_their_runs,
     one_hold_per_run,
     one_charge_per_posted_run,
     pinned_rate_is_on_its_card,

@@ -66,7 +66,13 @@ BEFORE: tuple[Part, ...] = (_windows, _marks, _spared)
 """What is done before anything that runs is extended: who holds devices, and how far, follows from it."""
 AFTER: tuple[Part, ...] = (_expired,)
 
-_OUTCOMES: dict[Limit | None, Outcome] = {Limit.RIGHTS: Outcome.REVOKED, Limit.PREEMPTED: Outcome.PREEMPTED}
+_OUTCOMES: dict[Limit | None, Outcome] = {
+    Limit.RIGHTS: Outcome.REVOKED,
+    Limit.PREEMPTED: Outcome.PREEMPTED,
+    Limit.IDLE: Outcome.IDLE,
+    Limit.SESSION: Outcome.IDLE,
+    Limit.DEVICE_LOST: Outcome.DEVICE_LOST,
+}
 """As what a run is counted that is stopped because of a limit; every other is `limit`."""
 
 

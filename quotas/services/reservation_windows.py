@@ -200,6 +200,7 @@ def _hold_idle_time(transaction: Transaction, window: Row, now: int) -> None:
         profile_id=window.profile_id,
         door=DOOR,
         requested_at=now,
+        session_ends_at=None,
     )
     transaction.run(
         admission_store.INSERT_HOLD,

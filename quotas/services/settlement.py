@@ -7,9 +7,9 @@ from quotas.domain.priorities import Priority, rates_of
 from quotas.domain.runs import HoldState, RunKind
 from quotas.services import fair_use
 from quotas.store import admission as store
+from quotas.store import grants, seats
 from quotas.store import ledger as ledger_store
 from quotas.store import runs as runs_store
-from quotas.store import seats
 from quotas.store.database import Row, Transaction
 
 
@@ -49,4 +49,5 @@ def _give_back(transaction: Transaction, row: Row, now: int) -> None:
     if row.window_id is not None and row.kind == RunKind.NOTEBOOK.value:
         kept = row.device_count * transaction.run(seats.GIVE_SEAT, window_id=row.window_id, now=now)
     if row.pool_id is not None:
+        grants.release(transaction, row.id, now)
         transaction.run(store.GIVE_DEVICES, model=row.device_model, pool=row.pool_id, count=row.device_count, kept=kept)

@@ -119,6 +119,7 @@ _SITUATION = Prepared(
         profiles.c.id.label("profile_id"),
         profiles.c.device_model,
         profiles.c.device_count,
+        profiles.c.session_seconds,
         project_profiles.c.profile_id.label("offered"),
         rates.c.version,
         rates.c.gflops,
@@ -231,6 +232,7 @@ def read_situation(transaction: Transaction, request: Request, now: int, policy:
         open_run=row.open_run if is_notebook else None,
         seat=seat,
         waiting_before=row.waiting_before,
+        session_seconds=row.session_seconds,
     )
     return situation, Keys(row.person_id, row.project_id, row.profile_id, row.available_account, row.held_account)
 
@@ -264,6 +266,7 @@ INSERT_RUN = Prepared(
         state=_word(RunState.HELD.value),
         door=bindparam("door"),
         requested_at=bindparam("requested_at"),
+        session_ends_at=bindparam("session_ends_at"),
     )
 )
 

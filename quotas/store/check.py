@@ -31,6 +31,7 @@ from quotas.domain.priorities import BEYOND_THE_CEILING, Priority
 from quotas.domain.runs import HoldState, RunKind, RunState
 from quotas.domain.units import LARGEST
 from quotas.store.database import Prepared, Transaction
+from quotas.store.grants import OUT_OF_USE_DEVICES
 from quotas.store.pools import phase_in_force
 from quotas.store.tables import (
     accounts,
@@ -172,6 +173,7 @@ _last_drain = (
     .correlate(pool_devices)
     .scalar_subquery()
 )
+_out = OUT_OF_USE_DEVICES.subquery("out_of_use")
 # A shrunk pool may have more in use than it has healthy, but admits nothing until it has not.
 OVER_CAPACITY = _prepared(
     select(_pool, holds.c.run_id, pool_devices.c.in_use, _healthy.label("healthy"))
@@ -194,7 +196,8 @@ OVER_CAPACITY = _prepared(
             holds.c.opened_at > func.coalesce(_last_drain, -1),
         ),
     )
-    .where(pool_devices.c.in_use > _healthy)
+    .outerjoin(_out, and_(_out.c.pool_id == pool_devices.c.pool_id, _out.c.device_model == pool_devices.c.device_model))
+    .where(pool_devices.c.in_use > _healthy, holds.c.opened_at > func.coalesce(_out.c.since, -1))
 )
 
 _settled = runs.c.state == _word(RunState.SETTLED.value)

@@ -8,6 +8,7 @@ from quotas.domain.priorities import PREEMPTIBLE
 from quotas.domain.runs import RunKind
 from quotas.store.check import LIMIT
 from quotas.store.database import Prepared
+from quotas.store.grants import OUT_OF_USE_DEVICES
 from quotas.store.tables import drains, holds, pool_devices, pools, runs
 
 
@@ -21,7 +22,8 @@ _open_drains = (
     .group_by(drains.c.pool_id, drains.c.device_model)
     .subquery("open_drains")
 )
-_drained = func.coalesce(_open_drains.c.total, 0)
+_out = OUT_OF_USE_DEVICES.subquery("out_of_use")
+_drained = func.coalesce(_open_drains.c.total, 0) + func.coalesce(_out.c.total, 0)
 DRAINED_DIFFERS = Prepared(
     select(
         (pools.c.code + " " + pool_devices.c.device_model).label("pool"),
@@ -36,6 +38,7 @@ DRAINED_DIFFERS = Prepared(
             _open_drains.c.device_model == pool_devices.c.device_model,
         ),
     )
+    .outerjoin(_out, and_(_out.c.pool_id == pool_devices.c.pool_id, _out.c.device_model == pool_devices.c.device_model))
     .where(pool_devices.c.drained != _drained)
     .limit(LIMIT)
 )

@@ -128,6 +128,8 @@ def add(transaction: Transaction, profile: Profile, position: int) -> int:
         "storage_bytes": profile.storage_bytes,
         "backend_terms": profile.terms_json(),
         "position": position,
+        "idle_seconds": profile.idle_seconds,
+        "session_seconds": profile.session_seconds,
     }
     return transaction.insert(profiles, values)
 
@@ -155,4 +157,6 @@ def from_row(row: Row) -> Profile:
         device_model=row.device_model,
         device_count=row.device_count,
         backend_terms=json.loads(row.backend_terms),
+        idle_seconds=row.idle_seconds,
+        session_seconds=row.session_seconds,
     )

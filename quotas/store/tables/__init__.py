@@ -7,6 +7,15 @@ it: an admission reads and writes these tables, and has fewer pages to write.
 from quotas.store.tables.awards import award_changes, award_suspensions, outcome_reports, renewals, tranches
 from quotas.store.tables.columns import metadata
 from quotas.store.tables.copayments import copayment_lines, copayment_statements, rate_card_drafts
+from quotas.store.tables.devices import (
+    device_events,
+    device_grants,
+    devices,
+    meter_hours,
+    nodes,
+    run_activity,
+    run_pauses,
+)
 from quotas.store.tables.ledger import accounts, charges, holds, runs, transfers
 from quotas.store.tables.notebooks import audit_events, doors, executions, notices, schedules
 from quotas.store.tables.people import (
@@ -50,7 +59,10 @@ __all__ = [
     "copayment_lines",
     "copayment_statements",
     "credentials",
+    "device_events",
+    "device_grants",
     "device_models",
+    "devices",
     "doors",
     "drains",
     "executions",
@@ -58,6 +70,8 @@ __all__ = [
     "images",
     "memberships",
     "metadata",
+    "meter_hours",
+    "nodes",
     "notices",
     "organisations",
     "outcome_reports",
@@ -79,6 +93,8 @@ __all__ = [
     "reservation_roster",
     "reservation_windows",
     "reservations",
+    "run_activity",
+    "run_pauses",
     "runs",
     "schedules",
     "tranches",

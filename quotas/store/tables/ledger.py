@@ -37,6 +37,9 @@ runs = Table(
     instant("warned_at", nullable=True),
     instant("preempt_at", nullable=True),
     Column("preempted_for", String(36)),
+    instant("session_ends_at", nullable=True),
+    instant("idle_stop_at", nullable=True),
+    instant("lost_stop_at", nullable=True),
     Index(
         "uq_runs_open_notebook",
         "person_id",

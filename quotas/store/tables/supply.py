@@ -70,6 +70,8 @@ profiles = Table(
     Column("storage_bytes", BigInteger, nullable=False),
     Column("backend_terms", Text, nullable=False),
     Column("position", Integer, nullable=False),
+    Column("idle_seconds", BigInteger),
+    Column("session_seconds", BigInteger),
     CheckConstraint("(device_model IS NULL) = (device_count = 0)", name="device_with_count"),
 )
 
@@ -115,6 +117,7 @@ pools = Table(
     Column("name_ko", String(200), nullable=False),
     Column("name_en", String(200), nullable=False),
     Column("simulated", Integer, nullable=False),
+    Column("cleaning", String(10), nullable=False, server_default=text("'scrub'")),
 )
 
 capacity_phases = Table(
