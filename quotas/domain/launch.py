@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from quotas.domain.inventory import AssignedDevice
 from quotas.domain.profiles import Profile
 from quotas.domain.runs import Outcome, RunKind
 
@@ -40,6 +41,7 @@ class Launch:
     command: tuple[str, ...]
     project_folder: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[AssignedDevice, ...] = ()
     attach_devices: bool = False
     mounts: tuple[Mount, ...] = ()
 
