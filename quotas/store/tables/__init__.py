@@ -13,6 +13,7 @@ from quotas.store.tables.devices import (
     devices,
     meter_hours,
     nodes,
+    project_meters,
     run_activity,
     run_pauses,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "pool_devices",
     "pools",
     "profiles",
+    "project_meters",
     "project_profiles",
     "projects",
     "queue_entries",

@@ -30,12 +30,13 @@ nodes = Table(
     Column("agent_version", String(40)),
     Column("interval_seconds", Integer),
     instant("reported_at", nullable=True),
+    Column("reports_missed", BigInteger, nullable=False, server_default=text("0")),
     instant("added_at"),
     Column("added_by", String(80), nullable=False),
     instant("removed_at", nullable=True),
 )
 """`assigns` is 0 where a cluster chooses the devices and only tells. `stream` and `last_sequence` name the newest
-report that was taken: none is taken twice."""
+report that was taken: none is taken twice. `reports_missed` counts the numbers between two reports that never came."""
 
 devices = Table(
     "devices",
@@ -62,9 +63,11 @@ devices = Table(
     Column("busy_ppm", Integer),
     Column("used_bytes", BigInteger),
     Column("power_milliwatts", BigInteger),
+    Column("metered_until_milliseconds", BigInteger),
     Index("ix_devices_device_model_state", "device_model", "state"),
 )
-"""`device_model` is NULL for a device that the catalogue does not know. The last four are its newest reading."""
+"""`device_model` is NULL for a device that the catalogue does not know. The four from `read_at` on are its newest
+reading; until `metered_until_milliseconds` its time has been taken into the meters, and none before is taken again."""
 
 device_grants = Table(
     "device_grants",
@@ -141,6 +144,18 @@ meter_hours = Table(
 `seen` is device time that samples cover, `measured` the part of it for which a utilisation was read, `busy` that
 times the utilisation. Device time that was held and not seen is a gap.
 """
+
+project_meters = Table(
+    "project_meters",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True, autoincrement=False),
+    Column("samples", BigInteger, nullable=False),
+    Column("seen_milliseconds", BigInteger, nullable=False),
+    Column("measured_milliseconds", BigInteger, nullable=False),
+    Column("busy_milliseconds", BigInteger, nullable=False),
+    Column("energy_millijoules", BigInteger, nullable=False),
+)
+"""What a project's runs ever used: the sums of their hours, also of those that are kept no longer."""
 
 run_activity = Table(
     "run_activity",

@@ -49,6 +49,7 @@ def _create_devices() -> None:
         Column("agent_version", String(40)),
         Column("interval_seconds", Integer),
         Column("reported_at", BigInteger),
+        Column("reports_missed", BigInteger, nullable=False, server_default=text("0")),
         Column("added_at", BigInteger, nullable=False),
         Column("added_by", String(80), nullable=False),
         Column("removed_at", BigInteger),
@@ -77,6 +78,7 @@ def _create_devices() -> None:
         Column("busy_ppm", Integer),
         Column("used_bytes", BigInteger),
         Column("power_milliwatts", BigInteger),
+        Column("metered_until_milliseconds", BigInteger),
     )
     op.create_index("ix_devices_device_model_state", "devices", ["device_model", "state"])
 
@@ -134,6 +136,15 @@ def _create_meters() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_meter_hours_hour_at", "meter_hours", ["hour_at"])
+    op.create_table(
+        "project_meters",
+        Column("project_id", Integer, ForeignKey("projects.id"), primary_key=True, autoincrement=False),
+        Column("samples", BigInteger, nullable=False),
+        Column("seen_milliseconds", BigInteger, nullable=False),
+        Column("measured_milliseconds", BigInteger, nullable=False),
+        Column("busy_milliseconds", BigInteger, nullable=False),
+        Column("energy_millijoules", BigInteger, nullable=False),
+    )
     op.create_table(
         "run_activity",
         Column("run_id", String(36), ForeignKey("runs.id"), primary_key=True),
