@@ -85,6 +85,7 @@ device_grants = Table(
         postgresql_where=text("released_at IS NULL"),
     ),
     Index("ix_device_grants_device_id_granted_at", "device_id", "granted_at"),
+    Index("ix_device_grants_released_at", "released_at"),
     sqlite_with_rowid=False,
 )
 """Which run holds which device: the unique index is what keeps a device from being held twice."""

@@ -94,6 +94,7 @@ def _create_grants() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_device_grants_device_id_granted_at", "device_grants", ["device_id", "granted_at"])
+    op.create_index("ix_device_grants_released_at", "device_grants", ["released_at"])
     _partial("uq_device_grants_held", "device_grants", "device_id", where="released_at IS NULL")
     op.create_table(
         "run_pauses",
