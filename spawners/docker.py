@@ -29,8 +29,8 @@ from quotas.domain.terms_docker import (
     host_config,
 )
 from quotas.domain.units import InvalidValue
+from quotas.network import network_name
 from spawners.gate import Gate
-from spawners.network import network_name
 
 ENGINE_SECONDS = 20
 NO_DRIVER = ("could not select device driver", "unresolvable CDI devices", "nvidia-container")

@@ -39,7 +39,7 @@ def hub_url(home: Home) -> str:
     """
     host = LOOPBACK
     if home.settings.backend == "docker":
-        from spawners.network import gateway  # noqa: PLC0415 - as above
+        from quotas.network import gateway  # noqa: PLC0415 - as above
 
         host = gateway(home)
     return f"http://{host}:{home.ports()['hub']}"

@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 
+from quotas import network
 from quotas.backends.port import Backend
 from quotas.domain.devices import FACTS, MODELS
 from quotas.domain.people import MembershipRole, Organisation
@@ -35,7 +36,6 @@ from quotas.ports import free_ports
 from quotas.services import people, pools, profiles, projects, rates, runs
 from quotas.store.database import Database
 from quotas.store.migrate import migrate
-from spawners import network
 
 ROOT = Path(__file__).resolve().parent.parent
 STAND_IN = (sys.executable, "-I", "-S", str(ROOT / "bench" / "stand_in.py"))

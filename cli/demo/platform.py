@@ -126,7 +126,7 @@ class OwnPlatform:
                 backend.stop(seen.run_id, 0)
                 backend.remove(seen.run_id)
             if self.backend == "docker" and not keep:
-                from spawners import network  # noqa: PLC0415 - the Docker client loads slowly
+                from quotas import network  # noqa: PLC0415 - the Docker client loads slowly
 
                 network.remove(home)
         if not keep:

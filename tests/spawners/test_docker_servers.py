@@ -18,9 +18,9 @@ from quotas.domain.profiles import Profile
 from quotas.domain.rates import Precision, Rate, RateCard, RateRule
 from quotas.domain.runs import Outcome, RunState
 from quotas.domain.terms_docker import PROJECT_FOLDER, container_name
+from quotas.network import network_name
 from quotas.services import check, profiles, projects, rates
 from quotas.store.database import Database
-from spawners.network import network_name
 from tests.platform import (
     BY,
     CPU,

@@ -1,4 +1,4 @@
-"""The containers' own network, and the address at which they reach the hub: its gateway, which is this machine.
+"""The containers' own network, and the address at which they reach the platform: its gateway, this machine.
 
 A home has one network, in which containers do not reach each other. Its gateway is kept in the home folder, since the
 hub has to start, and to find its servers again, while the engine is away.
@@ -75,3 +75,14 @@ def remove(home: Home) -> None:
         except docker.errors.APIError as error:
             if error.status_code not in (403, 404, 409):
                 raise
+
+
+def known_gateway(home: Home) -> str:
+    """Return the gateway as it was last seen, without asking the engine; it is asked where none was seen yet.
+
+    Raises BackendAway when then the engine is away.
+    """
+    try:
+        return str(json.loads((home.hub / FILE_NAME).read_text())["gateway"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return gateway(home)
