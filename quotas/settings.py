@@ -162,6 +162,7 @@ class Settings(BaseModel):
             seats_release=self.seats_release_seconds,
             idle_notice=self.idle_notice_seconds,
             loss_grace=self.loss_grace_seconds,
+            node_silence=self.node_silence_seconds,
         )
 
     def queue_limits(self) -> QueueLimits:

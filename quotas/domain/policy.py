@@ -19,7 +19,8 @@ class Policy:
     preempted once it has run for `borrow_minimum`, an opportunistic one at any time; both are told `preempt_notice`
     before. A turn in the queue is kept for `offer`. The seats of a reservation's window can be claimed from
     `seats_early` before its start; unclaimed ones are released `seats_release` after it. An idle server is told
-    `idle_notice` before it is stopped; one that lost a device is stopped `loss_grace` after that.
+    `idle_notice` before it is stopped; one that lost a device is stopped `loss_grace` after that. A machine that
+    has not reported for `node_silence` is silent.
     """
 
     hold: int = 1800
@@ -34,6 +35,7 @@ class Policy:
     seats_release: int = 900
     idle_notice: int = 600
     loss_grace: int = 900
+    node_silence: int = 180
 
     @property
     def horizon(self) -> int:

@@ -56,6 +56,9 @@ devices = Table(
     Column("ecc", Integer),
     Column("state", String(12), nullable=False),
     Column("reason", Text),
+    Column("loss", String(8)),
+    Column("hold_back", Text),
+    Column("listed", Integer, nullable=False, server_default=text("1")),
     instant("since"),
     instant("found_at"),
     instant("seen_at"),
@@ -66,8 +69,10 @@ devices = Table(
     Column("metered_until_milliseconds", BigInteger),
     Index("ix_devices_device_model_state", "device_model", "state"),
 )
-"""`device_model` is NULL for a device that the catalogue does not know. The four from `read_at` on are its newest
-reading; until `metered_until_milliseconds` its time has been taken into the meters, and none before is taken again."""
+"""`device_model` is NULL for a device that the catalogue does not know. `loss` says what must happen before a lost one
+can be held again; `hold_back` why it is quarantined once its run has ended; `listed` is 0 for one that its machine's
+last list has not. The four from `read_at` on are its newest reading; until `metered_until_milliseconds` its time has
+been taken into the meters, and none before is taken again."""
 
 device_grants = Table(
     "device_grants",
