@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+
+from quotas.domain.units import HOUR_SECONDS, InvalidValue
 
 
 class DeviceState(StrEnum):
@@ -20,7 +23,27 @@ class DeviceState(StrEnum):
     """It is the platform's no more."""
 
 
+STATE_WORDS = {
+    DeviceState.AVAILABLE: ("available", "사용 가능"),
+    DeviceState.CLEANING: ("being scrubbed", "메모리 소거 중"),
+    DeviceState.QUARANTINED: ("quarantined", "격리"),
+    DeviceState.LOST: ("lost", "장애"),
+    DeviceState.RETIRED: ("retired", "제외"),
+}
+"""State → its name in English and Korean."""
+
 OUT_OF_USE = frozenset({DeviceState.CLEANING, DeviceState.QUARANTINED, DeviceState.LOST})
+
+
+class Loss(StrEnum):
+    """What must happen before a lost device can be held again."""
+
+    GONE = "gone"
+    """Its machine reports it healthy."""
+    FAULT = "fault"
+    """An operator releases it: its error asks for a reset."""
+    TAKEN = "taken"
+    """The run that it was taken from has it again, or has ended: its machine has it all the time."""
 
 
 class Cleaning(StrEnum):
@@ -78,3 +101,30 @@ def choose(free: list[FreeDevice], count: int) -> tuple[int, ...] | None:
     fewest = min(fitting, key=lambda devices: (len(devices), devices[0].node_id))
     fewest.sort(key=lambda device: (-device.siblings_in_use, device.position, device.id))
     return tuple(device.id for device in fewest[:count])
+
+
+REPORTED_BACK_SECONDS = 48 * HOUR_SECONDS
+REPORTED_AHEAD_SECONDS = 300
+
+
+def is_recent(at: float, now: int) -> bool:
+    """Return whether something reported of `at` is taken: not older than two days, not from five minutes ahead on."""
+    return now - REPORTED_BACK_SECONDS <= at <= now + REPORTED_AHEAD_SECONDS
+
+
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def node_name(text: object) -> str:
+    """Return `text` as a machine's name: a DNS label in small letters. Raises InvalidValue."""
+    if not isinstance(text, str) or _LABEL.fullmatch(text) is None:
+        raise InvalidValue(
+            "node",
+            f"{text!r:.60} is no machine's name: 1 to 63 of a-z, 0-9 and '-', neither first nor last '-'",
+            f"{text!r:.60}은(는) 장비 이름이 아닙니다. a-z, 0-9, '-' 1~63자이며 '-'로 시작하거나 끝날 수 없습니다",
+        )
+    return text
+
+
+GONE_REASON, TAKEN_REASON, XID_REASON, ECC_REASON = "gone", "taken", "xid ", "ecc "
+"""How the store keeps why a device is out of use: one of these words, the last two with a number, or someone's text."""
