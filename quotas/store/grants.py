@@ -6,9 +6,28 @@ import json
 
 from sqlalchemy import BigInteger, BindParameter, and_, bindparam, case, exists, func, insert, literal, select, update
 
-from quotas.domain.inventory import AFTER_RELEASE, OUT_OF_USE, AssignedDevice, Cleaning, DeviceState, FreeDevice
+from quotas.domain.inventory import (
+    AFTER_RELEASE,
+    OUT_OF_USE,
+    AssignedDevice,
+    Cleaning,
+    DeviceState,
+    FreeDevice,
+    Loss,
+)
 from quotas.store.database import Prepared, Row, Transaction
-from quotas.store.tables import device_grants, devices, nodes, pool_devices, pools, run_pauses
+from quotas.store.tables import (
+    device_grants,
+    devices,
+    holds,
+    nodes,
+    pool_devices,
+    pools,
+    profiles,
+    projects,
+    run_pauses,
+    runs,
+)
 
 _run: BindParameter[str] = bindparam("run")
 _model: BindParameter[str] = bindparam("model")
@@ -60,6 +79,8 @@ _OF_RUN = Prepared(
         devices.c.position,
         devices.c.paths,
         devices.c.state,
+        devices.c.loss,
+        devices.c.hold_back,
         device_grants.c.released_at,
         nodes.c.pool_id,
         pools.c.cleaning,
@@ -77,8 +98,8 @@ _RELEASE = Prepared(
 )
 _SET_STATE = Prepared(
     update(devices)
-    .where(devices.c.id == bindparam("device"), devices.c.state == _word(DeviceState.AVAILABLE.value))
-    .values(state=bindparam("state"), since=_at, reason=None)
+    .where(devices.c.id == bindparam("device"), devices.c.state == bindparam("old"))
+    .values(state=bindparam("new"), since=_at, reason=bindparam("reason"), loss=None, hold_back=None)
 )
 _COUNT_OUT = Prepared(
     update(pool_devices)
@@ -90,6 +111,46 @@ _END_PAUSES = Prepared(
     update(run_pauses)
     .where(run_pauses.c.run_id == _run, run_pauses.c.until_at.is_(None))
     .values(until_at=case((run_pauses.c.since > _at, run_pauses.c.since), else_=_at))
+)
+_HOLDER = Prepared(
+    select(
+        runs.c.id,
+        runs.c.kind,
+        runs.c.state,
+        runs.c.person_id,
+        runs.c.started_at,
+        runs.c.lost_stop_at,
+        projects.c.code.label("project"),
+        profiles.c.code.label("profile"),
+        holds.c.opened_at,
+    )
+    .select_from(device_grants)
+    .join(runs, runs.c.id == device_grants.c.run_id)
+    .join(holds, holds.c.run_id == runs.c.id)
+    .join(projects, projects.c.id == runs.c.project_id)
+    .join(profiles, profiles.c.id == runs.c.profile_id)
+    .where(device_grants.c.device_id == bindparam("device"), device_grants.c.released_at.is_(None))
+)
+_EVER_HELD = Prepared(select(literal(1)).where(device_grants.c.device_id == bindparam("device")).limit(1))
+_HELD_AND_LOST = Prepared(
+    select(func.count().label("total"))
+    .select_from(device_grants)
+    .join(devices, devices.c.id == device_grants.c.device_id)
+    .where(
+        device_grants.c.run_id == _run,
+        device_grants.c.released_at.is_(None),
+        devices.c.state == _word(DeviceState.LOST.value),
+    )
+)
+_REOPEN_PAUSE = Prepared(
+    update(run_pauses)
+    .where(run_pauses.c.run_id == _run, run_pauses.c.since == _at)
+    .values(until_at=None, device_id=bindparam("device"), reason=bindparam("reason"))
+)
+_PAUSE = Prepared(
+    insert(run_pauses).values(
+        run_id=_run, since=_at, until_at=None, device_id=bindparam("device"), reason=bindparam("reason")
+    )
 )
 OUT_OF_USE_DEVICES = (
     select(
@@ -127,18 +188,26 @@ def of_run(transaction: Transaction, run_id: str) -> tuple[AssignedDevice, ...]:
 def release(transaction: Transaction, run_id: str, now: int) -> None:
     """The run holds no device; each waits for what its pool does between two runs, and is out of use meanwhile.
 
-    One that is out of use already stays as it is.
+    One that is out of use already stays as it is, unless it was only the run that had lost it.
     """
     rows = [row for row in transaction.rows(_OF_RUN, run=run_id) if row.released_at is None]
     if not rows:
         return
     transaction.run(_RELEASE, run=run_id, at=now)
     for row in rows:
-        state = AFTER_RELEASE[Cleaning(row.cleaning)]
-        if state is DeviceState.AVAILABLE:
+        old = DeviceState(row.state)
+        if old is not DeviceState.AVAILABLE and row.loss != Loss.TAKEN.value:
             continue
-        if transaction.run(_SET_STATE, device=row.id, state=state.value, at=now) == 1:
-            count_out(transaction, row.pool_id, row.device_model, 1)
+        new = DeviceState.QUARANTINED if row.hold_back else AFTER_RELEASE[Cleaning(row.cleaning)]
+        if new is not old:
+            _change(transaction, row, old, new, now)
+
+
+def _change(transaction: Transaction, row: Row, old: DeviceState, new: DeviceState, now: int) -> None:
+    states = {"old": old.value, "new": new.value}
+    more = int(new in OUT_OF_USE) - int(old in OUT_OF_USE)
+    if transaction.run(_SET_STATE, device=row.id, reason=row.hold_back, at=now, **states) == 1 and more:
+        count_out(transaction, row.pool_id, row.device_model, more)
 
 
 def count_out(transaction: Transaction, pool: int, device_model: str, count: int) -> None:
@@ -153,6 +222,37 @@ def paused_seconds(transaction: Transaction, run_id: str, started_at: float, fin
         until_at = finished_at if row.until_at is None else min(row.until_at, finished_at)
         total += max(int(until_at) - max(row.since, int(started_at)), 0)
     return total
+
+
+def holder(transaction: Transaction, device: int) -> Row | None:
+    """Return the run that holds the device, or None."""
+    return transaction.one(_HOLDER, device=device)
+
+
+def was_ever_held(transaction: Transaction, device: int) -> bool:
+    """Return whether a run holds the device, or held it."""
+    return transaction.one(_EVER_HELD, device=device) is not None
+
+
+def held_and_lost(transaction: Transaction, run_id: str) -> int:
+    """Return how many of the devices that the run holds are lost."""
+    row = transaction.one(_HELD_AND_LOST, run=run_id)
+    return 0 if row is None else int(row.total)
+
+
+def pause(transaction: Transaction, run_id: str, device: int, reason: str, since: int) -> int | None:
+    """The run is not charged from `since` on, or from the end of its last pause; return which, None where it is one.
+
+    Pauses never overlap: what they come to is taken off the run's time.
+    """
+    rows = transaction.rows(_PAUSES, run=run_id)
+    if any(row.until_at is None for row in rows):
+        return None
+    since = max([since, *(row.until_at for row in rows)])
+    values = {"run": run_id, "device": device, "reason": reason, "at": since}
+    if transaction.run(_REOPEN_PAUSE, **values) == 0:
+        transaction.run(_PAUSE, **values)
+    return since
 
 
 def end_pauses(transaction: Transaction, run_id: str, at: int) -> None:
