@@ -60,9 +60,11 @@ c.LedgerAuthenticator.passwords = settings.evaluation and is_loopback(settings.h
 c.LedgerAuthenticator.default_language = settings.language
 
 # What else asks the hub. The reconciling loop knows the servers by the runs in their state, has ended ones cleared, and
-# starts those of people whose turn in the queue has come.
+# starts those of people whose turn in the queue has come. The idle culler sees which servers there are, and when each
+# was last seen active, and stops those that the ledger calls idle.
 c.JupyterHub.services = [
     {"name": "reconciler", "api_token": home.secret("reconciler_token"), "display": False},
+    {"name": "idleness", "api_token": home.secret("idleness_token"), "display": False},
     {
         "name": "portal",
         "url": f"http://127.0.0.1:{ports['portal']}",
@@ -78,5 +80,6 @@ c.JupyterHub.load_roles = [
         "scopes": ["list:users", "read:servers", "admin:server_state", "start:servers", "delete:servers"],
         "services": ["reconciler"],
     },
+    {"name": "idleness", "scopes": ["list:users", "read:servers", "delete:servers"], "services": ["idleness"]},
 ]
 c.JupyterHub.extra_user_scopes = {"access:services!service=portal"}

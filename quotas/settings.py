@@ -85,6 +85,7 @@ class Settings(BaseModel):
         description="After so long without a report of its agent a machine is shown as silent, and operators are told.",
     )
     reconcile_seconds: Positive = Field(20, description="Pause between two ticks of the reconciling loop.")
+    idleness_seconds: Positive = Field(60, description="Pause between two looks for idle servers.")
     schedule_seconds: Positive = Field(5, description="Pause between two looks for due schedules.")
     start_timeout_seconds: Positive = Field(
         600, description="How long a start may take, its turn among other starts included."

@@ -39,6 +39,7 @@ def programs(home: Home) -> tuple[Program, ...]:
         Program("proxy", proxy_command(home), token, stop_seconds=1),
         Program("hub", (sys.executable, "-m", "jupyterhub", "-f", str(ROOT / "jupyterhub_config.py")), token, 20),
         Program("reconciler", (sys.executable, "-m", "spawners.reconciler"), stop_seconds=20),
+        Program("idleness", (sys.executable, "-m", "spawners.idleness")),
         Program("scheduler", (sys.executable, "-m", "batch", "scheduler")),
         Program("portal", (sys.executable, "-m", "portal")),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from quotas.domain.admission import Admitted, Decision, Request, borrow_limit, decide
 from quotas.domain.extension import Extension, Standing
+from quotas.domain.idleness import outcome_of
 from quotas.domain.inventory import choose
 from quotas.domain.ledger import Posting, TransferKind
 from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
@@ -274,7 +275,7 @@ def _unattended(row: Row, now: int, policy: Policy) -> Extension | None:
     if not known:
         return None
     at, limit = min(known, key=lambda each: each[0])
-    if limit is Limit.SESSION and at > min(row.until_at - policy.stop_margin, now + policy.extend_below):
+    if limit is not Limit.DEVICE_LOST and at > min(row.until_at - policy.stop_margin, now + policy.extend_below):
         return None  # it is extended first, as far as it may go
     return Extension(Standing.ENDING, row.until_at, min(at, row.until_at - policy.stop_margin), limit)
 
@@ -392,7 +393,7 @@ def _ran(row: Row, ended: Ended, now: int) -> tuple[float | None, float | None, 
     finished_at, outcome = ended.finished_at, ended.outcome
     if finished_at is None or finished_at > now + CLOCK_SECONDS:
         finished_at, outcome = row.seen_at or started_at, Outcome.LOST
-    return started_at, max(finished_at, started_at), outcome
+    return started_at, max(finished_at, started_at), outcome_of(outcome, row.idle_stop_at, finished_at)
 
 
 def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charge:

@@ -15,8 +15,11 @@ from quotas.store.database import Row, Transaction
 def tell_of_end(transaction: Transaction, row: Row, ending: Extension, now: int) -> Extension:
     """The person has been told once that the run will be stopped, and why; return whether that was now.
 
-    Who was told that devices will be missing is told of another reason too, as it ends the run sooner.
+    Who was told that devices will be missing is told of another reason too, as it ends the run sooner. Who is idle was
+    told when the end was set: see :mod:`quotas.services.idleness`.
     """
+    if ending.limit is Limit.IDLE:
+        return ending
     first = transaction.run(runs_store.MARK_WARNED, run=row.id, at=now) == 1
     if not first and (row.ends_by is None or ending.limit is Limit.CAPACITY):
         return ending

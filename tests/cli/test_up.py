@@ -30,7 +30,7 @@ from quotas.home import open_home
 from quotas.services import admission, profiles, runs
 from tests.cli.engine import skip_without_image
 
-PROGRAMS = {"proxy", "hub", "reconciler", "scheduler", "portal"}
+PROGRAMS = {"proxy", "hub", "reconciler", "idleness", "scheduler", "portal"}
 WAIT_SECONDS = 60.0
 
 Open = Callable[[OwnPlatform], Browser]
