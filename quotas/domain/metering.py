@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple
 
@@ -97,6 +97,10 @@ class Reading:
         if start >= end:
             return None
         return Reading(start, end, self.busy_ppm, self.power_milliwatts, self.memory_bytes, self.processes)
+
+    def earlier(self, by: int) -> Reading:
+        """Return it as of `by` milliseconds before."""
+        return replace(self, start=self.start - by, end=self.end - by)
 
 
 @dataclass(frozen=True, slots=True)

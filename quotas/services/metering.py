@@ -36,14 +36,14 @@ def take(transaction: Transaction, node_id: int, samples: Sequence[Sample], now:
 
     No instant of a device is taken twice, however clocks step and samples overlap: of each sample only what lies after
     the device's last one counts, within the time for which a started run held the device. Samples of devices that the
-    machine does not have, or from after `now`, are left aside. The transaction must be alone.
+    machine does not have are left aside. Nothing is known of times after `now`: where the machine's clock is ahead by
+    a little, its samples are moved back by as much, and where by more, they are left aside. The transaction must be
+    alone.
     """
     known = store.devices_of(transaction, node_id)
     by_device: defaultdict[str, list[tuple[Reading, Sample]]] = defaultdict(list)
-    latest = None if now is None else (now + MOST_AHEAD_SECONDS) * MILLISECONDS
-    for sample in samples:
-        read = reading(sample) if sample.uuid in known else None
-        if read is not None and (latest is None or read.end <= latest):
+    for read, sample in _until(now, samples):
+        if sample.uuid in known:
             by_device[sample.uuid].append((read, sample))
     if not by_device:
         return
@@ -54,6 +54,17 @@ def take(transaction: Transaction, node_id: int, samples: Sequence[Sample], now:
         listed.sort(key=lambda each: each[0].end)
         _take_device(transaction, known[uuid], listed, held, hours)
     hours.keep(held.projects)
+
+
+def _until(now: int | None, samples: Sequence[Sample]) -> list[tuple[Reading, Sample]]:
+    """Return what the samples say, none of it of a time after `now`."""
+    found = [(read, sample) for sample in samples if (read := reading(sample)) is not None]
+    if now is None or not found:
+        return found
+    latest = (now + MOST_AHEAD_SECONDS) * MILLISECONDS
+    found = [(read, sample) for read, sample in found if read.end <= latest]
+    ahead = max((read.end for read, _ in found), default=0) - (now + 1) * MILLISECONDS
+    return found if ahead <= 0 else [(read.earlier(ahead), sample) for read, sample in found]
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,7 @@ def _take_device(
             part = read.within(max(until, tenure.start), tenure.end)
             if part is not None:
                 hours.add(tenure.run_id, part)
-            _note_foreign(transaction, device.id, sample, tenure.run_id, noted)
+            _note_foreign(transaction, device.id, read.end // MILLISECONDS, sample, tenure.run_id, noted)
         until = max(until, read.end)
     if until > before:
         store.metered(transaction, device.id, until)
@@ -132,7 +143,7 @@ def _take_device(
 
 
 def _note_foreign(
-    transaction: Transaction, device_id: int, sample: Sample, run_id: str, noted: dict[int, bool]
+    transaction: Transaction, device_id: int, at: int, sample: Sample, run_id: str, noted: dict[int, bool]
 ) -> None:
     """Processes on the device that are not of the run which holds it are told, each once.
 
@@ -144,7 +155,7 @@ def _note_foreign(
         is_new = noted[process.pid] = not store.is_known_foreign(transaction, device_id, process.pid)
         if is_new:
             of_run = process.run_id[:80]
-            store.add_foreign(transaction, device_id, int(sample.at), process.pid, of_run=of_run, held_by=run_id)
+            store.add_foreign(transaction, device_id, at, process.pid, of_run=of_run, held_by=run_id)
 
 
 def remove_old(database: Database, now: int) -> bool:

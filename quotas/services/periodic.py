@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from quotas.domain.recalls import RecallPolicy
-from quotas.services import award_notices, recall_rounds
+from quotas.services import award_notices, metering, recall_rounds
 from quotas.store import periodic as store
 from quotas.store.database import Conflict, Database, DatabaseAway
 
@@ -46,7 +46,14 @@ def jobs(recalls: RecallPolicy) -> tuple[Job, ...]:
         month, position, more = recall_rounds.go_round(database, recalls, progress.round, progress.position, now)
         return Progress(month, position), more
 
-    return (Job("award notices", 300, look_at_awards), Job("recalls", 600, recall))
+    def remove_old_measurements(database: Database, progress: Progress, now: int) -> tuple[Progress, bool]:
+        return progress, metering.remove_old(database, now)
+
+    return (
+        Job("award notices", 300, look_at_awards),
+        Job("recalls", 600, recall),
+        Job("old measurements", 3600, remove_old_measurements),
+    )
 
 
 def run(database: Database, due: tuple[Job, ...], now: int) -> list[str]:
