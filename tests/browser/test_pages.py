@@ -218,7 +218,8 @@ def test_the_keyboard_alone_is_enough(visiting: Visiting) -> None:
     visit = visiting("en")
     page = visit.page
     visit.go(f"/hub/login?next=%2Fhub%2Fspawn%2F{PERSON}%2F{PROJECT}")
-    page.keyboard.type(PERSON)  # the field has the focus
+    expect(page.locator("#username_input")).to_be_focused()
+    page.keyboard.type(PERSON)
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
