@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from portal import api, files, notices, pages, queue, reservation_api, reservations
+from portal import api, files, notices, pages, queue, reservation_api, reservations, sessions
 from portal.door import Portal, portal_of, stranger_language
 from portal.errors import FORGED, UNEXPECTED, LoginNeeded, Problem, away, invalid, malformed
 from portal.guards import BodyLimit, Headers
@@ -40,6 +40,8 @@ def create_app(home: Home) -> ASGIApp:
     app.include_router(files.pages)
     app.include_router(reservation_api.router)
     app.include_router(reservations.router)
+    app.state.session_pace = sessions.Pace()
+    app.include_router(sessions.router)
     app.add_api_route(f"{PREFIX}health", health, include_in_schema=False)
     app.add_api_route(f"{PREFIX}oauth_callback", oauth_callback, include_in_schema=False)
     app.add_exception_handler(LoginNeeded, _log_in)

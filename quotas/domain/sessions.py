@@ -15,6 +15,9 @@ TOKEN_VARIABLE = "MUDEUNG_SESSION_TOKEN"  # noqa: S105 - the name of a variable
 URL_VARIABLE = "MUDEUNG_SESSION_URL"
 """The environment variables by which a run asks the platform about itself: see `token_of`, and the portal's API."""
 
+API_PATH = "/services/portal/api/session"
+"""Where the portal answers a run's questions about itself."""
+
 WARN_SECONDS = (1800, 600, 300, 60)
 """How long before a server is stopped its person is warned in the notebook."""
 WORTH_EXTENDING_SECONDS = 60
@@ -24,6 +27,7 @@ FRESH_SECONDS = 180
 CLOCK_SECONDS = 300
 """How far a server's clock may be ahead of ours."""
 MOST_KERNELS = 10_000
+LONGEST_RUN = 36
 _RUN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
