@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
-from quotas.domain.units import GFLOPS_PER_PFLOPS, GFLOPS_PER_TFLOPS, HOUR_SECONDS, PPM, InvalidValue, amount
+from quotas.domain.units import (
+    DAY_SECONDS,
+    GFLOPS_PER_PFLOPS,
+    GFLOPS_PER_TFLOPS,
+    HOUR_SECONDS,
+    PPM,
+    InvalidValue,
+    amount,
+)
 
 _BUDGET = re.compile(r"(?P<number>[0-9]{1,30}(?:\.[0-9]{1,12})?)\s*(?P<unit>PF|TF|GF)·?h", re.IGNORECASE)
 _SIZES = {"PF": GFLOPS_PER_PFLOPS, "TF": GFLOPS_PER_TFLOPS, "GF": 1}
@@ -59,6 +67,24 @@ def share_ppm(field: str, text: str) -> int:
 def shares_ppm(field: str, text: str) -> list[int]:
     """Read ``50%,50%`` or ``0.5,0.5`` as millionths; an empty text is none. Raises InvalidValue."""
     return [share_ppm(field, each) for each in names(text)]
+
+
+_DURATION = re.compile(
+    r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m(?:in)?)?(?:([0-9]{1,9})s)?", re.IGNORECASE
+)
+
+
+def seconds(field: str, text: str) -> int:
+    """Read ``2h``, ``90min``, ``1h30m``, ``1d`` or ``45s`` as whole seconds, above zero. Raises InvalidValue."""
+    match = _DURATION.fullmatch(re.sub(r"\s", "", text))
+    if match is None or not any(match.groups()):
+        raise InvalidValue(
+            field,
+            f"{text!r:.60} is not a length of time; write numbers with d, h, min or s, as in 2h or 1h30min",
+            f"{text!r:.60}은(는) 시간 길이가 아닙니다. 2h 또는 1h30min처럼 숫자와 d, h, min, s를 쓰세요",
+        )
+    parts = [int(part or 0) for part in match.groups()]
+    return amount(field, sum(part * size for part, size in zip(parts, (DAY_SECONDS, HOUR_SECONDS, 60, 1), strict=True)))
 
 
 def names(text: str) -> list[str]:

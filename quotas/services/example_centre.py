@@ -6,19 +6,21 @@ devices of 8.85 PF: the sums of the centre's first year.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from quotas.domain.people import MembershipRole, Organisation, PlatformRole
 from quotas.domain.profiles import Profile
 from quotas.domain.projects import ProjectKind
 from quotas.domain.rates import Precision
-from quotas.domain.units import PPM
+from quotas.domain.units import HOUR_SECONDS, PPM
 
 GIB = 2**30
 OPERATOR, REVIEWER = "operator", "reviewer"
 REFERENCE = Precision.FP32
 LEARNERS = 8
 DEMO_PROJECT = "vision-drive"
+IDLE_SECONDS = 2 * HOUR_SECONDS
+"""So long a device may be held asleep."""
 NEXT_MONTH = 10_000
 """Stands for the first day of the next month where a plan starts."""
 
@@ -339,7 +341,7 @@ PROJECTS: tuple[ProjectPlan, ...] = (
 """Running today: 85,920 + 3,000 + 75,000 + 2,400,000 + 1,900,000 + 1,600,000 + 1,500,000 + 1,276,080 + 1,000,000
 + 900,000 = 10,740,000 GFLOPS."""
 
-PROFILES: tuple[Profile, ...] = (
+_PROFILES: tuple[Profile, ...] = (
     Profile("cpu-small", "CPU 소형 (1코어)", "CPU, small (1 core)", "scientific", 1_000, 2 * GIB, 10 * GIB),
     Profile("cpu-large", "CPU 대형 (4코어)", "CPU, large (4 cores)", "scientific", 4_000, 8 * GIB, 20 * GIB),
     Profile(
@@ -367,4 +369,7 @@ PROFILES: tuple[Profile, ...] = (
     Profile("h100", "H100 1장 (80 GB)", "H100 (80 GB)", "scientific", 8_000, 64 * GIB, 200 * GIB, "h100", 1),
     Profile("h100-x2", "H100 2장 (160 GB)", "2 × H100 (160 GB)", "scientific", 16_000, 128 * GIB, 400 * GIB, "h100", 2),
     Profile("npu-rngd", "NPU RNGD 1장", "NPU, FuriosaAI RNGD", "scientific", 4_000, 16 * GIB, 100 * GIB, "rngd", 1),
+)
+PROFILES: tuple[Profile, ...] = tuple(
+    replace(each, idle_seconds=IDLE_SECONDS) if each.device_count else each for each in _PROFILES
 )

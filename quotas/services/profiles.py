@@ -10,7 +10,7 @@ from quotas.domain.profiles import Profile
 from quotas.domain.rates import CapabilityFact, Density, DeviceModel, FactStatus, Precision
 from quotas.domain.texts import code as checked_code
 from quotas.domain.texts import text
-from quotas.domain.units import LARGEST, InvalidValue, amount
+from quotas.domain.units import DAY_SECONDS, LARGEST, InvalidValue, amount
 from quotas.services.people import taken, unknown
 from quotas.store import audit
 from quotas.store import profiles as store
@@ -19,6 +19,8 @@ from quotas.store.database import Conflict, Database
 
 _SOURCE_DATE = re.compile(r"[12][0-9]{3}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12][0-9]|3[01]))?)?")
 _REFERENCE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]{0,299}")
+LONGEST_LIMIT_SECONDS = 366 * DAY_SECONDS
+"""A longer idle or session limit is none."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def add_profile(database: Database, profile: Profile, position: int, *, actor: s
     """
     text("name_ko", profile.name_ko, 200)
     text("name_en", profile.name_en, 200)
+    _check_limits(profile.idle_seconds, profile.session_seconds)
     try:
         with database.write() as transaction:
             if not store.has_image(transaction, profile.image):
@@ -163,6 +166,29 @@ def add_profile(database: Database, profile: Profile, position: int, *, actor: s
             audit.record(transaction, now, actor, "profile added", profile.code, detail)
     except Conflict:
         raise taken("profile", profile.code) from None
+
+
+def set_limits(
+    database: Database, code: str, idle_seconds: int | None, session_seconds: int | None, *, actor: str, now: int
+) -> None:
+    """The profile's servers are stopped after so long without work, or without being extended; None is no such limit.
+
+    The idle limit holds for servers that run at the next look at them; the other one from a server's next start or
+    extension on. Raises InvalidValue for a limit that is no positive length, or an unknown profile.
+    """
+    _check_limits(idle_seconds, session_seconds)
+    with database.write() as transaction:
+        if not store.set_limits(transaction, code, idle_seconds, session_seconds):
+            raise unknown("profile", code)
+        detail = {"idle_seconds": idle_seconds, "session_seconds": session_seconds}
+        audit.record(transaction, now, actor, "profile limits set", code, detail)
+
+
+def _check_limits(idle_seconds: int | None, session_seconds: int | None) -> None:
+    for field, seconds in (("idle_seconds", idle_seconds), ("session_seconds", session_seconds)):
+        if seconds is not None and amount(field, seconds) > LONGEST_LIMIT_SECONDS:
+            days = LONGEST_LIMIT_SECONDS // DAY_SECONDS
+            raise InvalidValue(field, f"must be at most {days} days", f"{days}일 이하여야 합니다")
 
 
 def list_profiles(database: Database, now: int | None = None) -> list[ProfileView]:

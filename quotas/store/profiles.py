@@ -134,6 +134,12 @@ def add(transaction: Transaction, profile: Profile, position: int) -> int:
     return transaction.insert(profiles, values)
 
 
+def set_limits(transaction: Transaction, code: str, idle_seconds: int | None, session_seconds: int | None) -> bool:
+    """The profile's servers have these limits; return whether there is such a profile."""
+    values = {"idle_seconds": idle_seconds, "session_seconds": session_seconds}
+    return transaction.run(update(profiles).where(profiles.c.code == code).values(values)) == 1
+
+
 def one(transaction: Transaction, code: str) -> Row | None:
     """Return the profile's row with its image's reference, or None."""
     return transaction.one(_ONE, code=code)
