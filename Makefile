@@ -34,7 +34,7 @@ demo: setup ## Show the whole round on this machine, and clean up after it (BACK
 	@$(PYTHON_BIN)/mudeung demo --backend $(BACKEND) $(ARGS)
 
 test: setup ## Run the tests (ARGS="-k word" for some of them)
-	@$(PYTHON_BIN)/pytest $(ARGS)
+	@$(PYTHON_BIN)/pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 nightly: setup ## Walk far: 20,000 random walks over the engine on each database (hours)
 	@HYPOTHESIS_PROFILE=nightly $(PYTHON_BIN)/pytest tests/services/test_machine.py tests/services/test_whole.py \

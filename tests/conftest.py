@@ -2,12 +2,16 @@
 
 With ``MUDEUNG_REQUIRE=docker`` in the environment a test marked `docker` that skips itself is a failure: where an
 engine and an image are at hand, nothing may be left out in silence. So it is with `postgresql`.
+
+``make test`` runs two halves side by side, each in order: what asks the processor (the engine), and what waits for
+processes, containers and browsers.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +24,21 @@ from tests.centre import Centre, build
 from tests.databases import Databases, PostgreSQLDatabases, SQLiteDatabases
 
 REQUIRABLE = ("docker", "postgresql")
+ENGINE = ("domain", "services", "store")
+"""The folders of the first half."""
+
+
+def pytest_configure() -> None:
+    # What a worker of pytest-xdist ignores, the programs that it starts would ignore too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        is_engine = item.path.parent.name in ENGINE
+        item.add_marker(pytest.mark.xdist_group("engine" if is_engine else "product"))
 
 
 @pytest.hookimpl(wrapper=True)
