@@ -12,7 +12,7 @@ from quotas.domain.texts import code as checked_code
 from quotas.domain.texts import text
 from quotas.domain.units import InvalidValue, amount, show_instant
 from quotas.services.people import taken, unknown
-from quotas.store import audit
+from quotas.store import audit, grants
 from quotas.store import pools as store
 from quotas.store import preemption as holders_store
 from quotas.store import profiles as profiles_store
@@ -83,13 +83,14 @@ def add_pool(  # noqa: PLR0913 - each is one column of a pool
 def add_phase(database: Database, pool: str, phase: CapacityPhase, *, actor: str, now: int) -> None:
     """From `phase.from_at` on, until the next phase of the same model, the pool has these devices.
 
-    Raises InvalidValue for an unknown pool or device model, for two phases that begin at the same instant, and for one
-    in the past with fewer devices than are in use.
+    Raises InvalidValue for an unknown pool or device model, for a pool with machines, for two phases that begin at the
+    same instant, and for one in the past with fewer devices than are in use.
     """
     amount("from_at", phase.from_at)
     try:
         with database.write() as transaction:
             pool_id = _pool_id(transaction, pool)
+            _must_have_no_machines(transaction, pool_id, pool)
             if phase.device_model not in {model.code for model in profiles_store.device_model_list(transaction)}:
                 raise unknown("device_model", phase.device_model)
             _must_not_shrink_the_past(transaction, pool, phase, now)
@@ -109,6 +110,15 @@ def add_phase(database: Database, pool: str, phase: CapacityPhase, *, actor: str
             f"a phase of {phase.device_model} in {pool} begins at {at} already; two may not overlap",
             f"{at}에 시작하는 {pool}의 {phase.device_model} 단계가 이미 있습니다. 기간이 겹칠 수 없습니다",
         ) from None
+
+
+def _must_have_no_machines(transaction: Transaction, pool_id: int, pool: str) -> None:
+    if grants.is_assigned(transaction, pool_id):
+        raise InvalidValue(
+            "pool",
+            f"{pool} has machines: its capacity is what they report (mudeung nodes list); drain devices to use fewer",
+            f"{pool}에는 장비가 있어 용량이 보고를 따릅니다(mudeung nodes list). 줄이려면 장치를 중단하세요",
+        )
 
 
 def _must_not_shrink_the_past(transaction: Transaction, pool: str, phase: CapacityPhase, now: int) -> None:

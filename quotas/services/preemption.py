@@ -89,6 +89,8 @@ def _is_there(row: Row, at: int) -> bool:
 
 def _leaves_within_notice(row: Row, asking: _Asking) -> bool:
     """Whether the run is known to end before anyone who is told now would have to."""
+    if row.lost_stop_at is not None:
+        return True  # its device is counted out already
     if row.preempt_at is not None:
         return row.preempted_for in asking.wanted  # for one that does not wait any more nobody need go
     if row.until_at - asking.policy.stop_margin > asking.now + asking.policy.preempt_notice:

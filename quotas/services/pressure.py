@@ -67,9 +67,10 @@ def _is_over(old: int | None, new: int | None, now: int) -> bool:
 
 def _held(row: Row, now: int, policy: Policy) -> Held:
     """Return the run as a shortage reads it; what is over before anyone who is asked now could be is over now."""
-    rolls = row.kind == RunKind.NOTEBOOK.value and row.window_id is None and row.preempt_at is None
+    is_told = row.preempt_at is not None or row.lost_stop_at is not None
+    rolls = row.kind == RunKind.NOTEBOOK.value and row.window_id is None and not is_told
     over_at = min(row.until_at, row.award_ends_at)
-    if row.preempt_at is not None:
+    if is_told:  # one that lost its device ends as that is counted out: nobody else is to end for it
         over_at = now
     elif rolls and row.suspended_at is None:
         over_at = min(row.award_ends_at, row.until_at + row.available // row.gflops)

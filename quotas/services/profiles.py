@@ -11,6 +11,7 @@ from quotas.domain.rates import CapabilityFact, Density, DeviceModel, FactStatus
 from quotas.domain.texts import code as checked_code
 from quotas.domain.texts import text
 from quotas.domain.units import DAY_SECONDS, LARGEST, InvalidValue, amount
+from quotas.services import machine_capacity
 from quotas.services.people import taken, unknown
 from quotas.store import audit
 from quotas.store import profiles as store
@@ -146,7 +147,8 @@ def devices(database: Database) -> tuple[list[DeviceModel], list[CapabilityFact]
 def add_profile(database: Database, profile: Profile, position: int, *, actor: str, now: int) -> None:
     """The profile exists, at `position` in lists; `profile.image` is an image's code. It is offered to no project yet.
 
-    Raises InvalidValue for a taken code, and for an image or a device model that is not in the catalogue.
+    Raises InvalidValue for a taken code, for an image or a device model that is not in the catalogue, and for devices
+    that no machine has, once the platform has machines.
     """
     text("name_ko", profile.name_ko, 200)
     text("name_en", profile.name_en, 200)
@@ -161,6 +163,7 @@ def add_profile(database: Database, profile: Profile, position: int, *, actor: s
                 )
             if profile.device_model is not None:
                 _known_device(profile.device_model, store.device_model_list(transaction), "device_model")
+            machine_capacity.require(transaction, profile.device_model, profile.device_count, now)
             store.add(transaction, profile, position)
             detail = {"image": profile.image, "device": profile.device_model, "count": profile.device_count}
             audit.record(transaction, now, actor, "profile added", profile.code, detail)

@@ -12,12 +12,13 @@ from quotas.domain.people import MembershipRole
 from quotas.domain.projects import Award, ProjectKind, ProjectState
 from quotas.domain.texts import text
 from quotas.domain.units import InvalidValue, show_instant
-from quotas.services import project_views, refunds
+from quotas.services import machine_capacity, project_views, refunds
 from quotas.services.grants import check_award, check_reference, give
 from quotas.services.people import taken, unknown
 from quotas.services.project_views import ProjectView
 from quotas.store import audit
 from quotas.store import people as people_store
+from quotas.store import profiles as profiles_store
 from quotas.store import projects as store
 from quotas.store.database import Conflict, Database, Transaction
 
@@ -123,7 +124,7 @@ def approve(  # noqa: PLR0913 - a decision has these parts
     with database.write() as transaction:
         project_id = _change_state(transaction, code, ProjectState.APPROVED, values)
         for profile in dict.fromkeys(profiles):
-            store.offer(transaction, project_id, _profile_id(transaction, profile))
+            store.offer(transaction, project_id, _offerable(transaction, profile, now))
         give(transaction, project_id, award, tranches_ppm, programme, actor=actor, now=now)
         detail = {
             "gflops": award.gflops,
@@ -199,6 +200,15 @@ def _profile_id(transaction: Transaction, code: str) -> int:
     return found
 
 
+def _offerable(transaction: Transaction, code: str, now: int) -> int:
+    """Return the id of a profile whose devices some machine has, where the platform has machines."""
+    profile_id = _profile_id(transaction, code)
+    row = profiles_store.one(transaction, code)
+    if row is not None:
+        machine_capacity.require(transaction, row.device_model, row.device_count, now)
+    return profile_id
+
+
 def add_member(database: Database, code: str, username: str, role: MembershipRole, *, actor: str, now: int) -> None:
     """The person is a member in `role`; a member in another role changes to it.
 
@@ -258,7 +268,7 @@ def offer_profile(database: Database, code: str, profile: str, *, actor: str, no
     try:
         with database.write() as transaction:
             project_id = _open_project(transaction, code)
-            store.offer(transaction, project_id, _profile_id(transaction, profile))
+            store.offer(transaction, project_id, _offerable(transaction, profile, now))
             audit.record(transaction, now, actor, "profile offered", code, {"profile": profile})
     except Conflict:
         message = f"{code} may use {profile} already", f"{code}은(는) 이미 {profile}을(를) 쓸 수 있습니다"

@@ -124,7 +124,7 @@ class _Step:
         rows = self._without_expired(rows)
         waiting = [waiting_of(row) for row in rows]
         shares = shares_of(rows, self.now)
-        room = Room([Place(each.pool_id, usable(each), usable(each) - each.in_use - each.reserved) for each in pools])
+        room = Room([Place(each.pool_id, usable(each), free(each)) for each in pools])
         others = looked_at(waiting, OTHERS_LOOKED_AT, self.now)
         line, decisions, asking = in_order(waiting, shares)[::-1], DECISIONS, ASKING
         while line and decisions:
@@ -219,8 +219,13 @@ class _Step:
 
 
 def usable(pool: Row) -> int:
-    """Return how many devices of a pool can be used at all."""
-    return int(pool.healthy - pool.drained)
+    """Return how many devices of a pool can be used at all: now, or once they are cleaned."""
+    return int(pool.healthy - pool.drained + pool.cleaning)
+
+
+def free(pool: Row) -> int:
+    """Return how many devices of a pool can be held now."""
+    return int(pool.healthy - pool.drained - pool.in_use - pool.reserved)
 
 
 def waiting_of(row: Row) -> Waiting:

@@ -14,7 +14,7 @@ from quotas.domain.reservations import WindowState
 from quotas.domain.runs import RunKind
 from quotas.domain.waiting_time import SAMPLE, Coming, Estimate, History, Line, Occupied, Wanted, estimate
 from quotas.services.queue_entries import Entry, entry_of
-from quotas.services.queue_steps import shares_of, usable, waiting_of
+from quotas.services.queue_steps import free, shares_of, usable, waiting_of
 from quotas.store import admission as admission_store
 from quotas.store import preemption as holders_store
 from quotas.store import queue as store
@@ -114,7 +114,7 @@ def _read_line(transaction: Transaction, device_model: str, now: int) -> Line:
     ended, seconds = store.history(transaction, device_model, SAMPLE)
     return Line(
         usable=sum(usable(pool) for pool in pools),
-        free=sum(usable(pool) - pool.in_use - pool.reserved for pool in pools),
+        free=sum(free(pool) for pool in pools),
         occupied=tuple(Occupied(row.device_count, row.opened_at, _known_end(row)) for row in rows),
         coming=(*_windows(transaction, device_model, now), *_phases(transaction, device_model, now, pools)),
         history=History(ended, seconds // ended if ended else None),

@@ -16,7 +16,7 @@ from quotas.domain.policy import Policy
 from quotas.domain.queue import DOOR as QUEUE
 from quotas.domain.reconciliation import Action, HeldRun, action
 from quotas.domain.runs import Limit, Outcome, RunKind, RunState
-from quotas.services import admission, idleness, preemption, pressure, refunds, reservation_windows
+from quotas.services import admission, device_health, idleness, preemption, pressure, refunds, reservation_windows
 from quotas.services.admission import Ended
 from quotas.store import audit
 from quotas.store import runs as runs_store
@@ -62,7 +62,7 @@ def _expired(database: Database, now: int, _policy: Policy) -> Counter[str]:
     return Counter(expired=refunds.expire_ended(database, now))
 
 
-BEFORE: tuple[Part, ...] = (_windows, _marks, _spared, idleness.spare_active)
+BEFORE: tuple[Part, ...] = (_windows, _marks, _spared, idleness.spare_active, device_health.look_for_silence)
 """What is done before anything that runs is extended: who holds devices, and how far, follows from it."""
 AFTER: tuple[Part, ...] = (_expired,)
 

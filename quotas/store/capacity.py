@@ -21,10 +21,11 @@ from sqlalchemy import (
 )
 
 from quotas.domain.admission import PoolEvent
+from quotas.domain.inventory import DeviceState
 from quotas.domain.reservations import COMING, WindowState
 from quotas.domain.runs import HoldState, RunKind
 from quotas.store.database import Prepared, Row, Transaction
-from quotas.store.tables import capacity_phases, holds, pool_devices, reservation_windows, runs
+from quotas.store.tables import capacity_phases, devices, holds, nodes, pool_devices, reservation_windows, runs
 
 _now: BindParameter[int] = bindparam("now", type_=BigInteger)
 _until: BindParameter[int] = bindparam("until", type_=BigInteger)
@@ -149,9 +150,23 @@ _seats = (
     .correlate(pool_devices)
     .scalar_subquery()
 )
+being_cleaned = (
+    select(func.count())
+    .select_from(devices)
+    .join(nodes, nodes.c.id == devices.c.node_id)
+    .where(
+        devices.c.device_model == pool_devices.c.device_model,
+        devices.c.state == literal(DeviceState.CLEANING.value, literal_execute=True),
+        nodes.c.pool_id == pool_devices.c.pool_id,
+    )
+    .correlate(pool_devices)
+    .scalar_subquery()
+)
+"""How many devices of a row of `pool_devices` are being cleaned: out of use, and back in a moment by themselves."""
+
 _facts = (
     pool_devices.c.in_use,
-    pool_devices.c.drained,
+    (pool_devices.c.drained - being_cleaned).label("drained"),
     func.coalesce(healthy_at(_at), 0).label("healthy"),
     _seats.label("seats"),
 )
@@ -170,7 +185,10 @@ def instants(transaction: Transaction, device_model: str, now: int, until: int) 
 
 
 class Supply(NamedTuple):
-    """The devices of one model in one pool at one moment; `drained` as things stand now, `seats` kept by then."""
+    """The devices of one model in one pool at one moment; `drained` as things stand now, `seats` kept by then.
+
+    What is being cleaned is not drained: it is back before anyone would have made room.
+    """
 
     healthy: int
     drained: int

@@ -15,6 +15,7 @@ from quotas.domain.inventory import (
     FreeDevice,
     Loss,
 )
+from quotas.domain.runs import RunState
 from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import (
     device_grants,
@@ -152,6 +153,9 @@ _PAUSE = Prepared(
         run_id=_run, since=_at, until_at=None, device_id=bindparam("device"), reason=bindparam("reason")
     )
 )
+_LOST_STOP = Prepared(
+    update(runs).where(runs.c.id == _run, runs.c.state != _word(RunState.SETTLED.value)).values(lost_stop_at=_at)
+)
 OUT_OF_USE_DEVICES = (
     select(
         nodes.c.pool_id, devices.c.device_model, func.count().label("total"), func.max(devices.c.since).label("since")
@@ -253,6 +257,11 @@ def pause(transaction: Transaction, run_id: str, device: int, reason: str, since
     if transaction.run(_REOPEN_PAUSE, **values) == 0:
         transaction.run(_PAUSE, **values)
     return since
+
+
+def stop_after_loss(transaction: Transaction, run_id: str, at: int | None) -> None:
+    """The open run is to be stopped at `at`, as it lost a device; None: not for that."""
+    transaction.run(_LOST_STOP, run=run_id, at=at)
 
 
 def end_pauses(transaction: Transaction, run_id: str, at: int) -> None:

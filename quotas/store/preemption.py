@@ -9,7 +9,7 @@ from quotas.domain.ledger import AccountKind
 from quotas.domain.priorities import Holder, Priority
 from quotas.domain.queue import EntryState
 from quotas.domain.runs import HoldState, RunState
-from quotas.store.capacity import healthy_at
+from quotas.store.capacity import being_cleaned, healthy_at
 from quotas.store.database import Prepared, Row, Transaction
 from quotas.store.tables import (
     accounts,
@@ -40,6 +40,7 @@ _POOLS = Prepared(
         pool_devices.c.in_use,
         pool_devices.c.drained,
         pool_devices.c.reserved,
+        being_cleaned.label("cleaning"),
         func.coalesce(healthy_at(_now), 0).label("healthy"),
     )
     .join(pools, pools.c.id == pool_devices.c.pool_id)
@@ -56,6 +57,7 @@ _OPEN = (
         runs.c.warned_at,
         runs.c.preempt_at,
         runs.c.preempted_for,
+        runs.c.lost_stop_at,
         projects.c.code.label("project"),
         profiles.c.code.label("profile"),
         holds.c.allocation_id,
@@ -137,7 +139,7 @@ _UNMARK = Prepared(
 
 
 def pools_of(transaction: Transaction, device_model: str, now: int) -> list[Row]:
-    """Return the pools that have the model, by id, with what of it is healthy, drained, in use and reserved."""
+    """Return the pools that have the model, by id: what of it is healthy, drained, being cleaned, in use, reserved."""
     return transaction.rows(_POOLS, model=device_model, now=now)
 
 
