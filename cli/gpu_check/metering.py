@@ -1,0 +1,166 @@
+"""What the platform metered of a run beside what NVML says of the same time, read apart from it once a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from cli.demo.story import Differs
+from cli.gpu_check import nvml
+from cli.gpu_check.nvml import Poll
+
+POLL_SECONDS = 1.0
+MOST_POLLS = 86_400
+END_SECONDS = 30.0
+SHARE = 0.10
+"""By which the platform's figures may differ, or by what one of its intervals can make of them."""
+JOULES_PER_WATT_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How a device was used in some time; None is what is not told."""
+
+    seconds: float
+    busy_seconds: float | None
+    energy_joules: float | None
+    most_memory_bytes: int | None
+
+
+@dataclass
+class Watch:
+    """Reads a device with NVML in a thread of its own until it is ended; NVML is open from start to end."""
+
+    uuid: str
+    polls: list[Poll] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    _ended: threading.Event = field(default_factory=threading.Event, repr=False)
+    _thread: threading.Thread | None = field(default=None, repr=False)
+    _error: BaseException | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="nvml", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """It reads no more. Raises what ended the reading before."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(END_SECONDS)
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise Differs("NVML's answers until the end", f"{type(error).__name__}: {error}")
+
+    def _run(self) -> None:
+        try:
+            with nvml.opened():
+                reader = nvml.Reader(self.uuid)
+                for _ in range(MOST_POLLS):
+                    self.polls.append(reader.poll(time.time()))
+                    self.sources = dict(reader.sources)
+                    if self._ended.wait(POLL_SECONDS):
+                        self.polls.append(reader.poll(time.time()))
+                        return
+        except Exception as error:  # noqa: BLE001 - it is raised where the reading is ended
+            self._error = error
+
+
+def figures(polls: Sequence[Poll], start: float, end: float) -> Figures:
+    """Return what the polls say of the time from `start` to `end`, as far as they cover it.
+
+    A poll's utilisation and power stand for the time since the one before; the energy counter is read between two
+    polls as a straight line. Energy is the counter's, or else the power's over the time.
+    """
+    pieces = [
+        (before, after, max(start, before.at), min(end, after.at))
+        for before, after in pairwise(polls)
+        if max(start, before.at) < min(end, after.at)
+    ]
+    seconds = sum(until - since for *_, since, until in pieces)
+    busy = [after.busy * (until - since) for _, after, since, until in pieces if after.busy is not None]
+    counted = [_counted(before, after, until - since) for before, after, since, until in pieces]
+    drawn = [after.power_watts * (until - since) for _, after, since, until in pieces if after.power_watts is not None]
+    energy = [each for each in counted if each is not None] or drawn
+    within = [after.memory_bytes for _, after, *_ in pieces if after.memory_bytes is not None]
+    return Figures(
+        seconds,
+        sum(busy) if busy else None,
+        sum(energy) if energy else None,
+        max(within) if within else None,
+    )
+
+
+def _counted(before: Poll, after: Poll, seconds: float) -> float | None:
+    if before.energy_joules is None or after.energy_joules is None:
+        return None
+    return (after.energy_joules - before.energy_joules) * seconds / (after.at - before.at)
+
+
+def most(polls: Sequence[Poll], told: Callable[[Poll], float | None]) -> float:
+    """Return the largest of what the polls told, 0 where none did."""
+    return max((value for value in map(told, polls) if value is not None), default=0.0)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure of both; `holds` is None where one of them has none."""
+
+    name_en: str
+    name_ko: str
+    unit: str
+    platform: float | None
+    nvml: float | None
+    allowed: float
+    holds: bool | None
+
+    def sentence(self, language: str) -> str:
+        name = self.name_ko if language == "ko" else self.name_en
+        ours, theirs = _shown(self.platform, self.unit), _shown(self.nvml, self.unit)
+        if language == "ko":
+            return f"{name}: 플랫폼 {ours}, NVML {theirs} (허용 차이 {_shown(self.allowed, self.unit)})"
+        return f"{name}: platform {ours}, NVML {theirs} (may differ by {_shown(self.allowed, self.unit)})"
+
+
+def _shown(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:,.1f} {unit}"
+
+
+def compare(platform: Figures, own: Figures, interval_seconds: float, most_watts: float) -> list[Compared]:
+    """Return the figures beside each other: within a tenth, or what one interval of the platform's can make of them.
+
+    The memory's maximum is a reading of both: it may differ by a hundredth, or 64 MiB.
+    """
+    mebibyte = 2**20
+    memory = (own.most_memory_bytes or 0) / mebibyte
+    return [
+        _compared("covered time", "측정 시간", "s", (platform.seconds, own.seconds), interval_seconds),
+        _compared("busy time", "연산 시간", "s", (platform.busy_seconds, own.busy_seconds), interval_seconds),
+        _compared(
+            "energy", "전력량", "J", (platform.energy_joules, own.energy_joules), interval_seconds * most_watts
+        ),
+        _compared(
+            "largest memory",
+            "최대 메모리",
+            "MiB",
+            (_mebibytes(platform.most_memory_bytes), _mebibytes(own.most_memory_bytes)),
+            64.0,
+            share=0.01 if memory else 0.0,
+        ),
+    ]
+
+
+def _mebibytes(value: int | None) -> float | None:
+    return None if value is None else value / 2**20
+
+
+def _compared(
+    name_en: str, name_ko: str, unit: str, both: tuple[float | None, float | None], least: float, share: float = SHARE
+) -> Compared:
+    ours, theirs = both
+    allowed = max(least, share * abs(theirs or 0.0))
+    holds = None if ours is None or theirs is None else abs(ours - theirs) <= allowed
+    return Compared(name_en, name_ko, unit, ours, theirs, allowed, holds)
