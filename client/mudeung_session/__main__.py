@@ -1,0 +1,7 @@
+"""``python -m mudeung_session``: the command ``mudeung-session``."""
+
+import sys
+
+from mudeung_session.command import main
+
+sys.exit(main())
