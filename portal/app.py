@@ -12,7 +12,19 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from portal import api, files, notices, pages, queue, reservation_api, reservations, sessions
+from portal import (
+    api,
+    files,
+    fleet,
+    metrics,
+    notices,
+    pages,
+    queue,
+    reservation_api,
+    reservations,
+    sessions,
+    usage,
+)
 from portal.door import Portal, portal_of, stranger_language
 from portal.errors import FORGED, UNEXPECTED, LoginNeeded, Problem, away, invalid, malformed
 from portal.guards import BodyLimit, Headers
@@ -42,6 +54,10 @@ def create_app(home: Home) -> ASGIApp:
     app.include_router(reservations.router)
     app.state.session_pace = sessions.Pace()
     app.include_router(sessions.router)
+    app.include_router(usage.router)
+    app.include_router(fleet.router)
+    app.state.metrics = metrics.registry(app.state.portal)
+    app.include_router(metrics.router)
     app.add_api_route(f"{PREFIX}health", health, include_in_schema=False)
     app.add_api_route(f"{PREFIX}oauth_callback", oauth_callback, include_in_schema=False)
     app.add_exception_handler(LoginNeeded, _log_in)

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from portal.bodies import form_fields
 from portal.errors import FORGED, UNAUTHENTICATED, LoginNeeded, refusal
 from portal.login import COOKIE, PREFIX, HubLogin, Session, bearer
-from quotas.domain.people import Person
+from quotas.domain.people import Person, PlatformRole
 from quotas.home import Home
 from quotas.language import COOKIE as LANGUAGE_COOKIE
 from quotas.language import NAMES, TEMPLATES, Translator, of_stranger, translator
@@ -64,6 +64,7 @@ class Portal:
             "user": None if visitor is None else {"name": visitor.username},
             "csrf": "" if visitor is None else visitor.session.csrf,
             "csrf_field": CSRF_FIELD,
+            "operates": visitor is not None and visitor.operates,
         }
         text = self.templates.get_template(f"portal/{name}.html").render(words | frame | shown)
         return HTMLResponse(text, status)
@@ -84,6 +85,11 @@ class Visitor:
     @property
     def translate(self) -> Translator:
         return translator(self.language)
+
+    @property
+    def operates(self) -> bool:
+        """Whether the pages for operators are offered."""
+        return self.person is not None and PlatformRole.OPERATOR in self.person.platform_roles
 
 
 def portal_of(request: Request) -> Portal:

@@ -18,7 +18,7 @@ VARIABLE = "MUDEUNG_HOME"
 """The environment variable by which the platform's processes know their home folder."""
 
 PORTS = ("proxy_api", "hub", "portal")
-SECRETS = ("proxy_token", "reconciler_token", "portal_token", "idleness_token", "session_key")
+SECRETS = ("proxy_token", "reconciler_token", "portal_token", "idleness_token", "metrics_token", "session_key")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Machine:
     node_id: int
     uuids: tuple[str, ...]
 
-    def take(self, samples: list[Sample], now: int | None = None) -> None:
+    def take(self, samples: list[Sample], now: int) -> None:
         with self.database.write() as transaction:
             metering.take(transaction, self.node_id, samples, now)
 

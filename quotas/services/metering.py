@@ -31,7 +31,7 @@ HOURS_A_PIECE = 24
 """The hours whose rows one piece of the removal takes away."""
 
 
-def take(transaction: Transaction, node_id: int, samples: Sequence[Sample], now: int | None = None) -> None:
+def take(transaction: Transaction, node_id: int, samples: Sequence[Sample], now: int) -> None:
     """Each sample is added to the run that held its device then; the devices show their newest reading.
 
     No instant of a device is taken twice, however clocks step and samples overlap: of each sample only what lies after
@@ -56,10 +56,10 @@ def take(transaction: Transaction, node_id: int, samples: Sequence[Sample], now:
     hours.keep(held.projects)
 
 
-def _until(now: int | None, samples: Sequence[Sample]) -> list[tuple[Reading, Sample]]:
+def _until(now: int, samples: Sequence[Sample]) -> list[tuple[Reading, Sample]]:
     """Return what the samples say, none of it of a time after `now`."""
     found = [(read, sample) for sample in samples if (read := reading(sample)) is not None]
-    if now is None or not found:
+    if not found:
         return found
     latest = (now + MOST_AHEAD_SECONDS) * MILLISECONDS
     found = [(read, sample) for read, sample in found if read.end <= latest]
