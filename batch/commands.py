@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from batch.snapshots import RunFiles
+from quotas.domain.inventory import AssignedDevice
 from quotas.domain.launch import Launch, Mount
 from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind
@@ -72,7 +73,7 @@ def launch(  # noqa: PLR0913 - each is a fact of the launch
     project_folder: Path,
     *,
     deadline_seconds: int,
-    attach_devices: bool,
+    devices: tuple[AssignedDevice, ...],
 ) -> Launch:
     """Return what to launch for the execution."""
     at = places(backend, files, project_folder)
@@ -84,6 +85,6 @@ def launch(  # noqa: PLR0913 - each is a fact of the launch
         profile=profile,
         command=command(at, files, execution.notebook, deadline_seconds),
         project_folder=str(project_folder),
-        attach_devices=attach_devices,
+        devices=devices,
         mounts=at.mounts,
     )

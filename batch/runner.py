@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from batch import snapshots
 from batch.commands import launch
@@ -38,9 +38,10 @@ from quotas.domain.runs import Limit, Outcome, RunKind
 from quotas.domain.schedules import ExecutionState
 from quotas.domain.units import InvalidValue
 from quotas.home import Home
-from quotas.services import admission, offers, profiles, queue, queue_views, repeats, runs, schedules
+from quotas.services import admission, assignment, offers, profiles, queue, queue_views, repeats, runs, schedules
 from quotas.services.admission import Ended
 from quotas.services.schedules import Execution, Finished
+from quotas.session_variables import session_variables
 from quotas.store.database import Database, DatabaseAway
 
 log = logging.getLogger("mudeung.batch")
@@ -124,17 +125,18 @@ class Runner:
             # The hold is of the time before a crash; what is left of it would be too short for the run.
             self._finish(execution, files, TOO_LATE)
             return None
-        todo = launch(
-            self.backend.name,
-            execution,
-            profile,
-            files,
-            project_folder,
-            deadline_seconds=max(execution.timeout_seconds - SOFT_MARGIN_SECONDS - late, 1),
-            attach_devices=admitted.device_model is not None and not admitted.simulated,
-        )
         try:
-            return self.backend.launch(todo)
+            todo = launch(
+                self.backend.name,
+                execution,
+                profile,
+                files,
+                project_folder,
+                deadline_seconds=max(execution.timeout_seconds - SOFT_MARGIN_SECONDS - late, 1),
+                devices=assignment.devices_for(self.database, self.backend, admitted, self._now()),
+            )
+            session = session_variables(self.home, execution.run_id)
+            return self.backend.launch(replace(todo, environment={**todo.environment, **session}))
         except InvalidValue as invalid:
             self._finish(execution, files, _cannot(invalid))
             return None

@@ -18,6 +18,7 @@ from jupyterhub.httpclient import fetch
 
 from quotas.backends.port import BackendAway
 from quotas.domain.admission import Admitted, Request
+from quotas.domain.inventory import AssignedDevice
 from quotas.domain.launch import Launch, Seen
 from quotas.domain.profiles import Profile
 from quotas.domain.refusals import Code, Refused
@@ -45,6 +46,7 @@ EARLIER_SECONDS = 5.0
 """How long a start waits for an earlier one of the same server to be taken back."""
 AGAIN_SECONDS = (1, 2, 4, 8, *(16,) * 60)
 Result = TypeVar("Result")
+Devices = tuple[AssignedDevice, ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Launcher(Protocol):
     def prepare(self, person: str, project: str) -> str:
         """Return the host's folder of the project's files; all that the launch needs is there. Blocks, in a thread."""
 
-    def launch_terms(self, run_id: str, profile: Profile, folder: str, *, attach_devices: bool) -> Launch:
+    def launch_terms(self, run_id: str, profile: Profile, folder: str, devices: Devices) -> Launch:
         """Return what is to be launched. Raises InvalidValue."""
 
     def launch(self, launch: Launch) -> Awaitable[tuple[str, int, Seen]]:
@@ -202,10 +204,10 @@ class Attempt:
 
     async def _launched(self, launcher: Launcher, profile: Profile, admitted: Admitted) -> tuple[str, int, Seen]:
         """Return where the process or container is that was started with the profile's terms, and how it is seen."""
-        attach = admitted.device_model is not None and not admitted.simulated
         folder = await self.in_backend(launcher.prepare, self.person, self.project)
         try:
-            launch = launcher.launch_terms(admitted.run_id, profile, folder, attach_devices=attach)
+            devices = await self.in_backend(self.door.devices_for, admitted)
+            launch = launcher.launch_terms(admitted.run_id, profile, folder, devices)
             self.phase = Phase.STARTING
             return await launcher.launch(launch)
         except InvalidValue as error:
@@ -213,8 +215,9 @@ class Attempt:
 
     def _cannot_launch(self, error: InvalidValue, profile: Profile) -> Refused:
         numbers = {**self._names(), "backend": self.door.backend.name}
-        if error.field == "device_ids":
-            return Refused(Code.DEVICE_NOT_ATTACHABLE, {**numbers, "device": str(profile.device_model)})
+        if error.field == "devices":
+            reasons = {"reason_en": error.message_en, "reason_ko": error.message_ko}
+            return Refused(Code.DEVICE_NOT_ATTACHABLE, {**numbers, **reasons, "device": str(profile.device_model)})
         if error.field == "image":
             return Refused(Code.IMAGE_MISSING, {**numbers, "image": profile.image})
         return self._failed(error.in_language("en"), error.in_language("ko"), self.run.run_id if self.run else "")

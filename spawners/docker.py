@@ -17,7 +17,7 @@ import docker.errors
 from dockerspawner import DockerSpawner
 from traitlets import default
 
-from quotas.backends.docker import IMAGE_UID, DockerBackend, answering, prepare_project_folder
+from quotas.backends.docker import IMAGE_UID, DockerBackend, answering, device_trouble, prepare_project_folder
 from quotas.backends.port import BackendAway
 from quotas.domain.launch import Launch, Seen
 from quotas.domain.profiles import Profile
@@ -26,15 +26,14 @@ from quotas.domain.terms_docker import (
     PROJECT_FOLDER,
     container_name,
     for_dockerspawner,
-    host_config,
 )
 from quotas.domain.units import InvalidValue
 from quotas.network import network_name
+from quotas.session_variables import session_variables
+from spawners.attempt import Devices
 from spawners.gate import Gate
 
 ENGINE_SECONDS = 20
-NO_DRIVER = ("could not select device driver", "unresolvable CDI devices", "nvidia-container")
-"""How engines say that the devices of a container are not there."""
 
 
 class DockerServer(Gate, DockerSpawner):
@@ -96,8 +95,8 @@ class DockerServer(Gate, DockerSpawner):
             prepare_project_folder(folder)
         return str(folder)
 
-    def launch_terms(self, run_id: str, profile: Profile, folder: str, *, attach_devices: bool) -> Launch:
-        """Return the launch; its environment, which is the hub's, is added by DockerSpawner."""
+    def launch_terms(self, run_id: str, profile: Profile, folder: str, devices: Devices) -> Launch:
+        """Return the launch; the hub's part of its environment is added by DockerSpawner."""
         return Launch(
             run_id=run_id,
             kind=RunKind.NOTEBOOK,
@@ -106,7 +105,8 @@ class DockerServer(Gate, DockerSpawner):
             profile=profile,
             command=(),
             project_folder=folder,
-            attach_devices=attach_devices,
+            environment=session_variables(self.door.home, run_id),
+            devices=devices,
         )
 
     async def launch(self, launch: Launch) -> tuple[str, int, Seen]:
@@ -120,19 +120,25 @@ class DockerServer(Gate, DockerSpawner):
         if not isinstance(backend, DockerBackend):
             raise TypeError(f"servers in containers need the Docker backend, not {backend.name}")
         self.extra_create_kwargs = for_dockerspawner(backend.create_kwargs(launch))
-        self.extra_host_config = for_dockerspawner(host_config(launch))
+        self.extra_host_config = for_dockerspawner(await self.in_backend(backend.host_config, launch))
+        self._starting = launch
         try:
             ip, port = await DockerSpawner.start(self)
         except docker.errors.ImageNotFound as error:
             raise InvalidValue("image", str(error), str(error)) from error
-        except BackendAway as error:
-            if launch.attach_devices and any(words in str(error) for words in NO_DRIVER):
-                raise InvalidValue("device_ids", str(error), str(error)) from error
-            raise
         seen = await self.in_backend(backend.inspect, launch.run_id)
         if seen is None:
             raise BackendAway(f"docker: the container of {launch.run_id} vanished")
         return ip, port, seen
+
+    async def start_object(self) -> None:
+        """Start the created container, once no other one has a device of its run. Raises InvalidValue."""
+        await self.in_backend(self._start_alone, self.door.backend, self._starting)
+
+    def _start_alone(self, backend: DockerBackend, launch: Launch) -> None:
+        backend.check_alone(launch)
+        with answering(), device_trouble(launch):
+            self._docker("start", self.container_id)
 
     def clear_state(self) -> None:
         super().clear_state()

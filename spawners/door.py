@@ -17,7 +17,8 @@ from functools import partial
 from typing import TypeVar
 
 from quotas.backends.port import Backend, BackendAway
-from quotas.domain.admission import Decision, Request
+from quotas.domain.admission import Admitted, Decision, Request
+from quotas.domain.inventory import AssignedDevice
 from quotas.domain.launch import Seen, ended_as
 from quotas.domain.profiles import Profile
 from quotas.domain.queue import WAITABLE, Mode
@@ -25,7 +26,7 @@ from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.domain.units import InvalidValue
 from quotas.home import Home
-from quotas.services import admission, doors, offers, people, profiles, queue, queue_views
+from quotas.services import admission, assignment, doors, offers, people, profiles, queue, queue_views
 from quotas.services.admission import Ended
 from quotas.services.queue_views import Place, Wait
 from quotas.store import audit
@@ -166,6 +167,10 @@ class Door:
         except DatabaseAway as away:
             log.warning("a refusal of %s is not in the audit: %s", person, away)
         return self.language_of(person)
+
+    def devices_for(self, admitted: Admitted) -> tuple[AssignedDevice, ...]:
+        """Return the devices that the run is to be given, free of what has ended. Raises InvalidValue."""
+        return assignment.devices_for(self.database, self.backend, admitted, int(time.time()))
 
     def started(self, seen: Seen) -> None:
         """The ledger knows since when the run runs, by its backend."""

@@ -28,7 +28,7 @@ from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Outcome
 from quotas.store.database import DatabaseAway
 from spawners import options
-from spawners.attempt import TAKE_BACK_SECONDS, Attempt, KnownRun
+from spawners.attempt import TAKE_BACK_SECONDS, Attempt, Devices, KnownRun
 from spawners.door import Door
 from spawners.form import render_form
 from spawners.options import Choice
@@ -62,7 +62,7 @@ class Gate(Spawner):
         del person
         return str(self.door.home.project_folder(project))
 
-    def launch_terms(self, run_id: str, profile: Profile, folder: str, *, attach_devices: bool) -> Launch:
+    def launch_terms(self, run_id: str, profile: Profile, folder: str, devices: Devices) -> Launch:
         """Return what is to be launched. Raises InvalidValue."""
         raise NotImplementedError
 

@@ -20,6 +20,8 @@ from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind
 from quotas.domain.terms_local import environment
 from quotas.ports import free_ports
+from quotas.session_variables import session_variables
+from spawners.attempt import Devices
 from spawners.gate import Gate
 
 LOOPBACK = "127.0.0.1"
@@ -58,9 +60,10 @@ class LocalServer(Gate, LocalProcessSpawner):
         (self.door.home.path / PEOPLE / person).mkdir(parents=True, exist_ok=True, mode=0o700)
         return super().prepare(person, project)
 
-    def launch_terms(self, run_id: str, profile: Profile, folder: str, *, attach_devices: bool) -> Launch:
+    def launch_terms(self, run_id: str, profile: Profile, folder: str, devices: Devices) -> Launch:
         """Return the launch with a port of its own. Raises InvalidValue for devices that cannot be attached."""
         self.ip, self.port = LOOPBACK, free_ports(1)[0]
+        session = session_variables(self.door.home, run_id)
         launch = Launch(
             run_id=run_id,
             kind=RunKind.NOTEBOOK,
@@ -69,8 +72,8 @@ class LocalServer(Gate, LocalProcessSpawner):
             profile=profile,
             command=tuple(map(str, [*self.cmd, *self.get_args()])),
             project_folder=folder,
-            environment={**self.get_env(), "JUPYTERHUB_ROOT_DIR": folder},
-            attach_devices=attach_devices,
+            environment={**self.get_env(), **session, "JUPYTERHUB_ROOT_DIR": folder},
+            devices=devices,
         )
         environment(launch)
         return launch

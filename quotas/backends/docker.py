@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import requests
 import urllib3
 from docker.utils import kwargs_from_env
 
+from quotas.backends import docker_devices
 from quotas.backends.port import BackendAway
 from quotas.domain.launch import RUN_LABEL, Launch, Seen
 from quotas.domain.terms_docker import container_name, create_kwargs, host_config
@@ -70,12 +71,13 @@ class DockerBackend:
         """Create and start the run's container. A second call finds the first one's; an ended one never runs again.
 
         A container that the engine could not start is returned as not running, never started, with an exit code;
-        `log` says why. Raises InvalidValue for an image that is not there and for terms that the engine refuses.
+        `log` says why. Raises InvalidValue for an image or device that is not there and for terms that the engine
+        refuses; what was created is then removed again.
         """
         with answering():
             client = self._client()
             kwargs = self.create_kwargs(launch)
-            kwargs["host_config"] = client.create_host_config(**host_config(launch))
+            kwargs["host_config"] = client.create_host_config(**self.host_config(launch))
             created = True
             try:
                 client.create_container(launch.profile.image, list(launch.command) or None, **kwargs)
@@ -84,9 +86,7 @@ class DockerBackend:
                     raise _refused(error, launch) from error
                 created = False
             if created or not self._started_by_another(launch.run_id):
-                # The engine keeps the reason of a start that failed in the container's state.
-                with _passing_over_4xx():
-                    client.start(container_name(launch.run_id))
+                self._start(launch)
         seen = self.inspect(launch.run_id)
         if seen is None:
             raise BackendAway(f"docker: the container of {launch.run_id} vanished")
@@ -97,6 +97,38 @@ class DockerBackend:
         kwargs = create_kwargs(launch, container_user())
         kwargs["labels"] = {**kwargs["labels"], HOME_LABEL: self.home}
         return kwargs
+
+    def host_config(self, launch: Launch) -> dict[str, Any]:
+        """Return the terms of its host, for whoever creates it himself. Raises InvalidValue for a missing device."""
+        return host_config(launch, docker_devices.host_side(launch))
+
+    def check_alone(self, launch: Launch) -> None:
+        """Raise InvalidValue of `devices` where another container has one of them and has not ended.
+
+        To be asked when the own container is created and not started yet: of two that come at once each then sees
+        the other, and at most one goes on.
+        """
+        with answering():
+            uuids = {device.uuid for device in launch.devices}
+            found = docker_devices.with_one_of(self._client(), uuids)
+            own = f"/{container_name(launch.run_id)}"
+            others = [each["Names"][0].lstrip("/") for each in found if own not in each["Names"]]
+        if others:
+            raise docker_devices.in_use(", ".join(others))
+
+    def holders(self, uuids: Sequence[str]) -> tuple[str, ...]:
+        """Return the runs of this platform with a container that has one of these devices and has not ended."""
+        with answering():
+            found = list(docker_devices.with_one_of(self._client(), uuids))
+        return tuple(each["Labels"].get(RUN_LABEL, "") for each in found if each["Labels"].get(HOME_LABEL) == self.home)
+
+    def lacks(self, run_id: str, paths: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the device files that cannot be opened in the run's container; it must be running."""
+        state = self._state(container_name(run_id))
+        if state is None or not state["State"]["Running"]:
+            raise BackendAway(f"docker: the container of {run_id} does not run")
+        with answering():
+            return docker_devices.unopenable(self._client(), state, paths)
 
     def stop(self, run_id: str, grace_seconds: int) -> None:
         """End the container: its stop signal, after `grace_seconds` SIGKILL. Raises BackendAway if it runs on."""
@@ -179,6 +211,18 @@ class DockerBackend:
             except docker.errors.NotFound:
                 return None
         return state
+
+    def _start(self, launch: Launch) -> None:
+        """Start the created container; the engine keeps the reason of a start that failed in the container's state."""
+        name = container_name(launch.run_id)
+        try:
+            self.check_alone(launch)
+            with _passing_over_4xx(), device_trouble(launch):
+                self._client().start(name)
+        except InvalidValue:
+            with _passing_over_4xx():
+                self._client().remove_container(name, v=True)
+            raise
 
     def _started_by_another(self, run_id: str) -> bool:
         """Return whether the container has come to run, after giving whoever created it time to start it.
@@ -276,6 +320,18 @@ def answering() -> Iterator[None]:
         raise
     except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise BackendAway(f"docker: {error}") from error
+
+
+@contextlib.contextmanager
+def device_trouble(launch: Launch) -> Iterator[None]:
+    """Raise InvalidValue of `devices` where the engine says that it cannot attach what the launch names."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        refusal = docker_devices.refusal(error) if launch.devices else None
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
 @contextlib.contextmanager

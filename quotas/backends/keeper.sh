@@ -7,7 +7,8 @@
 record=$1 folder=$2
 shift 2
 
-[ -d "$record" ] || mkdir -p "$record" || exit 70
+# A record that was removed meanwhile belongs to a run that was given up: nothing of it may begin any more.
+[ -d "$record" ] || exit 70
 exec </dev/null >>"$record/log" 2>&1
 
 child= told= woken=

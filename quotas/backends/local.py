@@ -1,8 +1,8 @@
 """The local backend: a run is a process group of this machine, and a folder of records that outlives the platform.
 
 ``state_folder/<run>/`` holds `started`, `exit` and `log`, all written by the run's keeper (`keeper.sh`), so that the
-start and end are known whoever was away meanwhile. What is alive is asked of the system: a process belongs to a run
-when its environment says so, or when it descends from one that does.
+start and end are known whoever was away meanwhile; a run with devices has their UUIDs in `devices` there. What is alive
+is asked of the system: a process belongs to a run when its environment says so, or when it descends from one that does.
 
 All runs are of the platform's own user: this backend separates nothing, and is for one's own machine.
 """
@@ -24,9 +24,10 @@ from pathlib import Path
 
 import psutil
 
+from quotas.backends import devices
 from quotas.backends.port import BackendAway
 from quotas.domain.launch import RUN_VARIABLE, Launch, Seen
-from quotas.domain.terms_local import environment
+from quotas.domain.terms_local import device_files, environment, not_attachable
 
 FOLDER_VARIABLE = "MUDEUNG_RUNS_FOLDER"
 """Names the platform that a process belongs to: several of them may share a machine, and none may touch another's."""
@@ -53,9 +54,10 @@ class LocalBackend:
     def keeper_command(self, run_id: str, command: Sequence[str], folder: str = "") -> list[str]:
         """Return the command that runs `command` under a keeper, for whoever starts the run's process himself.
 
-        A second keeper of the same run ends at once with code 75 and starts nothing. `folder`, when given, is where
-        the command runs.
+        A second keeper of the same run ends at once with code 75 and starts nothing, and one whose record was removed
+        with 70. `folder`, when given, is where the command runs.
         """
+        self._record(run_id).mkdir(parents=True, exist_ok=True)
         marks = [f"{name}={value}" for name, value in self._marks(run_id).items()]
         return ["/usr/bin/env", *marks, *self._keeper(run_id, command, folder)]
 
@@ -76,13 +78,15 @@ class LocalBackend:
     def launch(self, launch: Launch) -> Seen:
         """Start the run's keeper, detached, and return when it has begun; once only, however often it is called.
 
-        Raises InvalidValue for devices that cannot be attached, BackendAway when the keeper cannot start.
+        Raises InvalidValue for devices that cannot be attached or are in use, BackendAway when the keeper cannot start.
         """
         variables = environment(launch)
+        devices.owners(device_files(launch.devices))
         record = self._record(launch.run_id)
         try:
             record.mkdir(parents=True, exist_ok=True)
             if not (record / "started").exists():
+                self._claim_devices(launch, record)
                 self._wait_for_start(record, self._spawn(launch, variables))
                 return self._just_started(launch.run_id)
         except OSError as error:
@@ -126,6 +130,33 @@ class LocalBackend:
                 return file.read(limit_bytes).decode("utf-8", "replace")
         except FileNotFoundError:
             return ""
+
+    def holders(self, uuids: Sequence[str]) -> tuple[str, ...]:
+        """Return the runs with one of these devices of which a process lives, or which have not begun yet."""
+        wanted = set(uuids)
+        named = [path.name for path in self._records() if not wanted.isdisjoint(_devices(path))] if wanted else []
+        alive = self._processes() if named else {}
+        return tuple(run_id for run_id in named if run_id in alive or not (self._record(run_id) / "started").exists())
+
+    def lacks(self, run_id: str, paths: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the device files that cannot be opened: processes see the machine's own."""
+        del run_id
+        return devices.unopenable(paths)
+
+    def _claim_devices(self, launch: Launch, record: Path) -> None:
+        """The record names the run's devices. Raises InvalidValue, and removes it, where another run has one here.
+
+        Of two that claim a device at once each sees the other's claim, and at most one goes on.
+        """
+        if not launch.devices:
+            return
+        uuids = [device.uuid for device in launch.devices]
+        (record / "devices").write_text("\n".join(uuids), "ascii")
+        others = [run_id for run_id in self.holders(uuids) if run_id != launch.run_id]
+        if others:
+            shutil.rmtree(record)
+            text = ", ".join(others)
+            raise not_attachable(f"run {text} still has it", f"실행 {text}이(가) 아직 사용하고 있습니다")
 
     def _record(self, run_id: str) -> Path:
         if _RUN_ID.fullmatch(run_id) is None:
@@ -295,6 +326,13 @@ def _is_keeper(process: psutil.Process) -> bool:
         return process.cmdline()[1:2] == [str(KEEPER)]
     except psutil.Error:
         return False
+
+
+def _devices(record: Path) -> list[str]:
+    try:
+        return (record / "devices").read_text("ascii").split("\n")
+    except FileNotFoundError:
+        return []
 
 
 def _instant(path: Path) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from quotas.domain.launch import Launch, Seen
@@ -23,7 +24,10 @@ class Backend(Protocol):
         """Return what is known of the run, or None when there is nothing here with its UUID."""
 
     def launch(self, launch: Launch) -> Seen:
-        """Start it, detached from the caller; a second call with the same run UUID returns the first one's."""
+        """Start it, detached from the caller; a second call with the same run UUID returns the first one's.
+
+        Raises InvalidValue of `devices` where one of them cannot be attached, or is still in use here.
+        """
 
     def stop(self, run_id: str, grace_seconds: int) -> None:
         """After the call nothing of the run is running; SIGTERM first, SIGKILL after the grace. Ended ones are left."""
@@ -33,3 +37,12 @@ class Backend(Protocol):
 
     def log(self, run_id: str, limit_bytes: int) -> str:
         """Return the last `limit_bytes` of what the run printed, or an empty string."""
+
+    def holders(self, uuids: Sequence[str]) -> tuple[str, ...]:
+        """Return the runs that have one of these devices here: what is running of them, or may yet be started."""
+
+    def lacks(self, run_id: str, paths: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the device files that the running run cannot open, as they are gone or were taken from it.
+
+        Raises BackendAway where that cannot be told, as of a run that has ended.
+        """

@@ -29,8 +29,8 @@ class Launch:
     """One process or container to start: `command` in `folder` with `environment`, for run `run_id`.
 
     `project_folder` is the host's folder of the project's files: the working tree of the local backend, and mounted
-    at ``/home/jovyan/project`` in a container; `mounts` are what a container sees beside it. `attach_devices` is False
-    on a simulated pool.
+    at ``/home/jovyan/project`` in a container; `mounts` are what a container sees beside it. `devices` are those that
+    it holds and is to see, no others: none on a simulated pool.
     """
 
     run_id: str
@@ -42,7 +42,6 @@ class Launch:
     project_folder: str
     environment: Mapping[str, str] = field(default_factory=dict)
     devices: tuple[AssignedDevice, ...] = ()
-    attach_devices: bool = False
     mounts: tuple[Mount, ...] = ()
 
 

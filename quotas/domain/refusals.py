@@ -162,10 +162,10 @@ TABLE: dict[Code, Explanation] = {
     ),
     Code.DEVICE_NOT_ATTACHABLE: Explanation(
         409,
-        "The backend {backend} cannot attach the device {device} of the profile {profile}.",
-        "{backend} 백엔드는 {profile} 프로필의 장치 {device}을(를) 연결할 수 없습니다.",
-        "Choose a profile without a device, or ask the operator.",
-        "장치가 없는 프로필을 선택하거나 운영자에게 문의하세요.",
+        "The backend {backend} cannot attach the device {device} of the profile {profile}: {reason_en}.",
+        "{backend} 백엔드는 {profile} 프로필의 장치 {device}을(를) 연결할 수 없습니다: {reason_ko}.",
+        "Choose another profile, or tell the operator what is said here.",
+        "다른 프로필을 선택하거나 이 내용을 운영자에게 알려 주세요.",
     ),
     Code.ALREADY_RUNNING: Explanation(
         409,

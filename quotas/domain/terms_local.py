@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable
 
+from quotas.domain.inventory import AssignedDevice
 from quotas.domain.launch import RUN_VARIABLE, Launch
 from quotas.domain.units import InvalidValue
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS")
 """Numerical libraries count the machine's cores, not the profile's, unless one of these says otherwise."""
 
-_EVERY_DEVICE = frozenset({"", "all", "none", "void", "-1"})
+NPU = "npu"
+"""The kind of a device that is known by its files; every other is NVIDIA's, known by its UUID."""
+_NVIDIA_UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]{1,90}")
+_DEVICE_FILE = re.compile(r"/dev(?:/[\w-][\w.-]*)+")
+_NPU_VARIABLES = (
+    (re.compile(r"/dev/rbln(\d+)"), "RBLN_DEVICES", "{}"),
+    (re.compile(r"/dev/(?:rngd/)?npu(\d+)(?:\D.*)?"), "FURIOSA_DEVICES", "npu:{}"),
+)
+"""By which variable the makers' libraries are told the devices to use, and how one is named in it."""
 
 
 def environment(launch: Launch) -> dict[str, str]:
     """Return what the run's processes are given in their environment; the platform's own names win over the launch's.
 
-    Without attached devices no CUDA device is visible. Raises InvalidValue as :func:`device_ids` does.
+    Without devices no CUDA device is visible. Raises InvalidValue as :func:`checked` does.
     """
-    ids = device_ids(launch, "local") if launch.attach_devices else ()
+    devices = checked(launch)
+    visible = ",".join(nvidia_uuids(devices))
     return {
         **launch.environment,
         **thread_variables(launch.profile.cpu_millis),
         RUN_VARIABLE: launch.run_id,
-        "CUDA_VISIBLE_DEVICES": ",".join(ids),
+        "CUDA_VISIBLE_DEVICES": visible,
+        "NVIDIA_VISIBLE_DEVICES": visible,
+        **_npu_variables(device_files(devices)),
     }
 
 
@@ -33,22 +46,50 @@ def thread_variables(cpu_millis: int) -> dict[str, str]:
     return dict.fromkeys(THREAD_VARIABLES, threads)
 
 
-def device_ids(launch: Launch, backend: str) -> tuple[str, ...]:
-    """Return the devices that the operator's terms name for this profile, as many as the profile has.
+def checked(launch: Launch) -> tuple[AssignedDevice, ...]:
+    """Return the launch's devices: none, or as many as its profile has, each named so that it means one device only.
 
-    Raises InvalidValue when they name none, another number, one twice, or a word that stands for every device.
+    What a machine reports could otherwise name every device (``all``), or a disk. Raises InvalidValue of `devices`.
     """
-    profile = launch.profile
-    terms: Mapping[str, object] = profile.backend_terms.get(backend, {})
-    given = terms.get("device_ids")
-    ids = given if isinstance(given, list | tuple) else ()
-    well_named = all(isinstance(each, str) and each.strip() == each and each not in _EVERY_DEVICE for each in ids)
-    if profile.device_count > 0 and len(ids) == profile.device_count == len(set(map(str, ids))) and well_named:
-        return tuple(ids)
-    raise InvalidValue(
-        "device_ids",
-        f"the {backend} backend cannot attach {profile.device_model} to profile {profile.code}: "
-        f"its {backend} terms must name {profile.device_count} device(s), each once",
-        f"{backend} 백엔드는 프로필 {profile.code}에 {profile.device_model}을(를) 연결할 수 없습니다. "
-        f"{backend} 항목의 device_ids에 장치 {profile.device_count}개를 하나씩 적어야 합니다",
-    )
+    devices = launch.devices
+    for device in devices:
+        if device.kind != NPU and _NVIDIA_UUID.fullmatch(device.uuid) is None:
+            raise not_attachable(f"{device.uuid!r:.60} names no device", f"{device.uuid!r:.60}은(는) 장치가 아닙니다")
+        if device.kind == NPU and not device.paths:
+            raise not_attachable(f"{device.uuid} has no device file", f"{device.uuid}에 장치 파일이 없습니다")
+        for path in device.paths:
+            if _DEVICE_FILE.fullmatch(path) is None:
+                raise not_attachable(f"{path!r:.60} is no device file", f"{path!r:.60}은(는) 장치 파일이 아닙니다")
+    wanted = launch.profile.device_count
+    if devices and len({device.uuid for device in devices}) != wanted:
+        raise not_attachable(
+            f"the profile has {wanted} device(s), and {len(devices)} were given",
+            f"프로필의 장치는 {wanted}개인데 {len(devices)}개가 배정되었습니다",
+        )
+    return devices
+
+
+def nvidia_uuids(devices: Iterable[AssignedDevice]) -> list[str]:
+    """Return the UUIDs of the GPUs and their slices."""
+    return [device.uuid for device in devices if device.kind != NPU]
+
+
+def device_files(devices: Iterable[AssignedDevice]) -> list[str]:
+    """Return the files of the NPUs, each once."""
+    return list(dict.fromkeys(path for device in devices if device.kind == NPU for path in device.paths))
+
+
+def not_attachable(reason_en: str, reason_ko: str) -> InvalidValue:
+    """Return what says that the devices of a run cannot be attached, and why."""
+    return InvalidValue("devices", reason_en, reason_ko)
+
+
+def _npu_variables(paths: Iterable[str]) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        for pattern, variable, form in _NPU_VARIABLES:
+            match = pattern.fullmatch(path)
+            named = form.format(match[1]) if match else ""
+            if match and named not in found.setdefault(variable, []):
+                found[variable].append(named)
+    return {variable: ",".join(names) for variable, names in found.items()}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,63 +15,12 @@ import pytest
 
 from quotas.backends import docker as docker_backend
 from quotas.backends.docker import DockerBackend, container_user, prepare_project_folder
-from quotas.backends.port import Backend, BackendAway
+from quotas.backends.port import Backend
 from quotas.domain import terms_docker
 from quotas.domain.launch import RUN_LABEL, Launch
-from quotas.domain.profiles import Profile
-from quotas.domain.runs import RunKind, new_run_id
+from quotas.domain.runs import new_run_id
 from quotas.domain.units import InvalidValue
 from tests.backends.processes import until
-
-IMAGES = ("mudeung/notebook:latest", "debian-python:bookworm")
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[docker.APIClient]:
-    """The engine of this machine, spoken to without the backend."""
-    try:
-        client = docker.APIClient(version="auto", timeout=30)
-        client.ping()
-    except docker.errors.DockerException as error:
-        pytest.skip(f"no Docker engine answers: {error}")
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def image(engine: docker.APIClient) -> str:
-    for reference in IMAGES:
-        if engine.images(name=reference):
-            return reference
-    pytest.skip(f"none of these images is here: {IMAGES}")
-
-
-@pytest.fixture
-def backend(tmp_path: Path) -> Iterator[DockerBackend]:
-    made = DockerBackend(client_timeout=30, home=str(tmp_path))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def launch_of(engine: docker.APIClient, image: str, tmp_path: Path) -> Iterator[Callable[..., Launch]]:
-    """Makes launches of a shell line in a project folder, and removes their containers in the end."""
-    folder = tmp_path / "project: {folder}"
-    prepare_project_folder(folder)
-    tmp_path.chmod(0o755)
-    made: list[Launch] = []
-
-    def make(line: str, **changes: Any) -> Launch:
-        profile = Profile("cpu-small", "CPU 소형", "Small CPU", image, 500, 64 * 2**20, 2**30)
-        command = ("sh", "-c", line)
-        launch = Launch(new_run_id(), RunKind.BATCH, "kim {x}", "vision", profile, command, str(folder))
-        made.append(replace(launch, **changes))
-        return made[-1]
-
-    yield make
-    for launch in made:
-        with suppress(docker.errors.NotFound):
-            engine.remove_container(terms_docker.container_name(launch.run_id), v=True, force=True)
 
 
 def ended(backend: DockerBackend, launch: Launch) -> Any:
@@ -232,23 +180,6 @@ def test_what_cannot_be_created_is_refused(
     assert not (tmp_path / "missing").exists()
     for launch in (no_image, launch_of("true")):
         assert backend.inspect(launch.run_id) is None
-
-
-@pytest.mark.docker
-def test_a_missing_device_driver_is_the_engines_trouble(
-    backend: DockerBackend, launch_of: Callable[..., Launch]
-) -> None:
-    """The engine answers 500 where it has no such driver: the container is left, never started."""
-    launch = launch_of("true")
-    terms = {"docker": {"device_driver": "nosuch", "device_ids": ["0"]}}
-    profile = replace(launch.profile, device_model="H100", device_count=1, backend_terms=terms)
-    launch = replace(launch, profile=profile, attach_devices=True)
-    with pytest.raises(BackendAway, match="device driver"):
-        backend.launch(launch)
-    seen = backend.inspect(launch.run_id)
-    assert (seen.running, seen.started_at) == (False, None)
-    assert seen.exit_code not in (None, 0)
-    assert "nosuch" in backend.log(launch.run_id, 2000)
 
 
 @pytest.mark.docker

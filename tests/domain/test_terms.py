@@ -32,14 +32,11 @@ GPU = replace(
     cpu_millis=16_000,
     device_model="H100",
     device_count=2,
-    backend_terms={
-        "local": {"device_ids": ["GPU-a", "GPU-b"]},
-        "docker": {"device_ids": ["GPU-a", "GPU-b"], "shm_bytes": 2**30},
-    },
+    backend_terms={"docker": {"shm_bytes": 2**30}},
 )
 
 
-def launch_of(profile: Profile, *, attach: bool = False, **changes: Any) -> Launch:
+def launch_of(profile: Profile, **changes: Any) -> Launch:
     launch = Launch(
         run_id=RUN,
         kind=RunKind.BATCH,
@@ -49,7 +46,6 @@ def launch_of(profile: Profile, *, attach: bool = False, **changes: Any) -> Laun
         command=("python", "train.py"),
         project_folder="/srv/projects/vision",
         environment={"LANG": "C.UTF-8"},
-        attach_devices=attach,
     )
     return replace(launch, **changes)
 
@@ -63,14 +59,8 @@ def test_the_local_environment_of_a_cpu_profile() -> None:
         "NUMEXPR_MAX_THREADS": "2",
         "MUDEUNG_RUN": RUN,
         "CUDA_VISIBLE_DEVICES": "",
+        "NVIDIA_VISIBLE_DEVICES": "",
     }
-
-
-@pytest.mark.parametrize(("attach", "visible"), [(True, "GPU-a,GPU-b"), (False, "")])
-def test_the_local_environment_of_a_gpu_profile(attach: bool, visible: str) -> None:
-    environment = terms_local.environment(launch_of(GPU, attach=attach))
-    assert environment["CUDA_VISIBLE_DEVICES"] == visible
-    assert environment["OMP_NUM_THREADS"] == "16"
 
 
 def test_the_launch_cannot_overrule_the_platform() -> None:
@@ -150,50 +140,6 @@ def test_mounts_stand_beside_the_project() -> None:
     }
 
 
-def test_a_gpu_container_names_each_of_its_devices() -> None:
-    attached = launch_of(GPU, attach=True)
-    assert terms_docker.host_config(attached) == {
-        **HOST_CONFIG,
-        "cpu_quota": 1_600_000,
-        "shm_size": 2**30,
-        "device_requests": [{"driver": "nvidia", "device_ids": ["GPU-a", "GPU-b"], "capabilities": [["gpu"]]}],
-    }
-    assert terms_docker.environment(attached)["NVIDIA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
-
-
-def test_a_simulated_pool_attaches_nothing() -> None:
-    assert terms_docker.host_config(launch_of(GPU)) == {**HOST_CONFIG, "cpu_quota": 1_600_000, "shm_size": 2**30}
-    assert terms_docker.environment(launch_of(GPU))["NVIDIA_VISIBLE_DEVICES"] == "void"
-
-
-def test_devices_by_cdi_need_no_capabilities() -> None:
-    terms = {"docker": {"device_driver": "cdi", "device_ids": ["vendor.example/npu=0", "vendor.example/npu=1"]}}
-    config = terms_docker.host_config(launch_of(replace(GPU, backend_terms=terms), attach=True))
-    assert config["device_requests"] == [
-        {"driver": "cdi", "device_ids": ["vendor.example/npu=0", "vendor.example/npu=1"]}
-    ]
-
-
-@pytest.mark.parametrize(
-    "ids",
-    [None, [], ["GPU-a"], ["GPU-a", "GPU-a"], ["GPU-a", "all"], ["GPU-a", ""], ["GPU-a", 1], "GPU-a", ["-1", "GPU-b"]],
-)
-@pytest.mark.parametrize("backend", ["docker", "local"])
-def test_devices_that_are_not_named_one_by_one_are_refused(ids: object, backend: str) -> None:
-    profile = replace(GPU, backend_terms={} if ids is None else {backend: {"device_ids": ids}})
-    build = terms_docker.host_config if backend == "docker" else terms_local.environment
-    with pytest.raises(InvalidValue) as refused:
-        build(launch_of(profile, attach=True))
-    assert refused.value.field == "device_ids"
-    assert "h100-2" in refused.value.message_en
-    assert "h100-2" in refused.value.message_ko
-
-
-def test_a_cpu_profile_has_no_devices_to_attach() -> None:
-    with pytest.raises(InvalidValue, match="device_ids"):
-        terms_docker.host_config(launch_of(CPU, attach=True))
-
-
 @pytest.mark.parametrize("given", [0, -1, True, "64m", 1.5])
 def test_a_wrong_size_of_shared_memory_is_refused(given: object) -> None:
     profile = replace(CPU, backend_terms={"docker": {"shm_bytes": given}})
@@ -207,22 +153,13 @@ def test_the_smallest_cpu_share_is_one_that_the_kernel_takes() -> None:
 
 def test_docker_py_takes_the_terms() -> None:
     """What goes over the wire, as docker-py's own class makes it."""
-    wire = HostConfig(version="1.41", **terms_docker.host_config(launch_of(GPU, attach=True)))
+    wire = HostConfig(version="1.41", **terms_docker.host_config(launch_of(GPU)))
     assert wire["MemorySwap"] == wire["Memory"] == 2 * 2**30
     assert wire["CpuQuota"] == 1_600_000
     assert wire["Init"] is True
     assert wire["CapDrop"] == ["ALL"]
     assert wire["SecurityOpt"] == ["no-new-privileges"]
     assert wire["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
-    assert wire["DeviceRequests"] == [
-        {
-            "Driver": "nvidia",
-            "Count": 0,
-            "DeviceIDs": ["GPU-a", "GPU-b"],
-            "Capabilities": [["gpu"]],
-            "Options": {},
-        }
-    ]
 
 
 class PlainSpawner(DockerSpawner):
