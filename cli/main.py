@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import (
+    agent,
     awards,
     copayments,
     explain,
@@ -67,6 +68,7 @@ for part in (
     notices,
     recalls,
     settings,
+    agent,
 ):
     part.register(app)
 
