@@ -62,11 +62,11 @@ class Arbiter:
         """Do what `__call__` says; blocks."""
         if time.monotonic() < self.asks_again_at:
             return False
-        name = str(server["full_name"])
-        person, _, project = name.rpartition("/")
+        name = str(server.get("full_name"))
         now = int(time.time())
-        seen_at = None if inactive is None else now - max(int(inactive.total_seconds()), 0)
         try:
+            person, _, project = name.rpartition("/")
+            seen_at = None if inactive is None else now - max(int(inactive.total_seconds()), 0)
             then = idleness.look(self.database, person, project, seen_at, now, self.policy)
         except DatabaseAway as away:
             self.asks_again_at = time.monotonic() + AWAY_SECONDS
