@@ -13,6 +13,7 @@ from quotas.domain.runs import RunKind
 from quotas.services import check, copayments, refunds
 from tests.databases import without_constraints
 from tests.services.centre import DAY, FIRST_HOLD, GPU_GFLOPS, START, Centre
+from tests.services.device_cases import DEVICE_CASES, RIGHT_DEVICES
 from tests.services.seat_cases import RIGHT_SEATS, SEAT_CASES
 
 NOW = START + DAY
@@ -345,7 +346,7 @@ def test_nothing_is_found_where_all_is_well(used: Centre) -> None:
     assert check.findings(used.database, LATER) == []
 
 
-@pytest.mark.parametrize(("invariants", "statements"), [*CASES, *AWARD_CASES])
+@pytest.mark.parametrize(("invariants", "statements"), [*CASES, *AWARD_CASES, *DEVICE_CASES])
 def test_what_is_broken_is_found_by_name(used: Centre, invariants: set[str], statements: tuple[str, ...]) -> None:
     without_constraints(used.database, *statements)
     assert found(used) == invariants
@@ -372,7 +373,7 @@ def test_an_integer_that_became_a_fraction_is_found(used: Centre) -> None:
 
 
 def test_every_invariant_is_seen_broken() -> None:
-    assert {name for names, _ in [*CASES, *KRW_CASES, *AWARD_CASES, *SEAT_CASES] for name in names} == {
+    assert {name for names, _ in [*CASES, *KRW_CASES, *AWARD_CASES, *DEVICE_CASES, *SEAT_CASES] for name in names} == {
         function.__name__ for function in check.INVARIANTS
     }
 
@@ -414,7 +415,7 @@ def test_a_recall_with_its_transfer_is_no_finding(used: Centre) -> None:
     assert check.findings(used.database, LATER) == []
 
 
-@pytest.mark.parametrize("statements", FITTING)
+@pytest.mark.parametrize("statements", [*FITTING, *RIGHT_DEVICES])
 def test_what_fits_is_no_finding(used: Centre, statements: tuple[str, ...]) -> None:
     without_constraints(used.database, *statements)
     assert check.findings(used.database, LATER) == []
