@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from quotas.home import from_environment
-from quotas.settings import is_loopback
 from spawners.door import open_door
 from spawners.language import TEMPLATES
 from spawners.login import LedgerAuthenticator
 from spawners.pages import template_vars
-from spawners.servers import hub_url, server_class
+from spawners.servers import hub_bind_url, hub_url, server_class
 
 c = get_config()  # noqa: F821 - the hub reads this file with it
 
 home = from_environment()  # settings are read and checked here
 settings = home.settings
-ports = home.ports()
 database = home.database()
 door = open_door(home, database)
 address = hub_url(home)
@@ -22,11 +20,14 @@ host = f"[{settings.host}]" if ":" in settings.host else settings.host
 
 # The hub, and what it keeps. Servers go on while it is away, and it finds them again.
 c.JupyterHub.bind_url = f"http://{host}:{settings.port}"
-c.JupyterHub.hub_bind_url = address
+c.JupyterHub.hub_bind_url = hub_bind_url(home)
 c.JupyterHub.hub_connect_url = address
-c.JupyterHub.db_url = f"sqlite:///{home.hub / 'jupyterhub.sqlite'}"
+c.JupyterHub.db_url = home.hub_database_url()
 c.JupyterHub.upgrade_db = True
-c.JupyterHub.cookie_secret_file = str(home.hub / "cookie_secret")
+if home.in_cluster:
+    c.JupyterHub.cookie_secret = bytes.fromhex(home.secret("cookie_secret"))
+else:
+    c.JupyterHub.cookie_secret_file = str(home.hub / "cookie_secret")
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
 c.JupyterHub.authenticate_prometheus = True
@@ -36,7 +37,7 @@ c.JupyterHub.template_vars = template_vars(lambda: database, settings)
 
 # The proxy is a process of its own, so that servers are reached while the hub is away.
 c.ConfigurableHTTPProxy.should_start = False
-c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{ports['proxy_api']}"
+c.ConfigurableHTTPProxy.api_url = home.proxy_api_url()
 c.ConfigurableHTTPProxy.auth_token = home.secret("proxy_token")
 
 # Servers: one for each person and project, named as the project. Every start passes the gate; starts are paced there,
@@ -56,7 +57,7 @@ c.JupyterHub.init_spawners_timeout = 10
 # Who is in the ledger may log in.
 c.JupyterHub.authenticator_class = LedgerAuthenticator
 c.LedgerAuthenticator.database = lambda: database
-c.LedgerAuthenticator.passwords = settings.evaluation and is_loopback(settings.host)
+c.LedgerAuthenticator.passwords = settings.passwords()
 c.LedgerAuthenticator.default_language = settings.language
 
 # What else asks the hub. The reconciling loop knows the servers by the runs in their state, has ended ones cleared, and
@@ -67,7 +68,7 @@ c.JupyterHub.services = [
     {"name": "idleness", "api_token": home.secret("idleness_token"), "display": False},
     {
         "name": "portal",
-        "url": f"http://127.0.0.1:{ports['portal']}",
+        "url": home.portal_url(),
         "api_token": home.secret("portal_token"),
         "timeout": 1,  # the hub does not wait for it: it may come later, or be started anew
         "oauth_no_confirm": True,

@@ -1,6 +1,7 @@
 """``python -m portal``: the portal of the home that ``MUDEUNG_HOME`` names, on its loopback port.
 
-Where servers are containers, what their own tokens open is to be reached at the gateway of their network as well.
+In a cluster it listens on its pod's address, and the cluster's rules say who reaches it. Where servers are containers
+of this machine, what their own tokens open is to be reached at the gateway of their network as well.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from quotas.settings import SettingsError
 
 log = logging.getLogger("mudeung.portal")
 
+LOOPBACK = "127.0.0.1"
 CONNECTIONS = 200
 CONTAINERS_CONNECTIONS = 500
 """Servers keep theirs for a moment after each question; they take none from people."""
@@ -56,7 +58,9 @@ def main() -> int:
 
 async def _serve(home: Home) -> None:
     app = create_app(home)
-    people = _Listener(_config(app, CONNECTIONS, host="127.0.0.1", port=home.ports()["portal"]))
+    # In a cluster people and servers come by the same address, so that the limit is one for both.
+    host, connections = (home.settings.host, CONTAINERS_CONNECTIONS) if home.in_cluster else (LOOPBACK, CONNECTIONS)
+    people = _Listener(_config(app, connections, host=host, port=home.ports()["portal"]))
     containers = _Listener(_config(only_sessions(app), CONTAINERS_CONNECTIONS, lifespan="off"))
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -98,11 +98,8 @@ class HubLogin:
     """The hub as the portal asks it. Every question ends within `HUB_SECONDS`; Problem 503 where it does not answer."""
 
     def __init__(self, home: Home) -> None:
-        # The hub is reached as a browser reaches it: its own address differs between backends.
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(home.settings.host, home.settings.host)  # noqa: S104
-        host = f"[{host}]" if ":" in host else host
         self.auth = HubOAuth(
-            api_url=f"http://{host}:{home.settings.port}/hub/api",
+            api_url=home.hub_api_url(),
             api_token=home.secret("portal_token"),
             base_url=PREFIX,
             hub_host="",

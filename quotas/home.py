@@ -11,14 +11,20 @@ from pathlib import Path
 from quotas import settings as settings_file
 from quotas.backends.port import Backend
 from quotas.ports import free_ports
-from quotas.settings import Settings
+from quotas.settings import Settings, SettingsError
 from quotas.store.database import Database
 
 VARIABLE = "MUDEUNG_HOME"
 """The environment variable by which the platform's processes know their home folder."""
 
+SECRETS_VARIABLE = "MUDEUNG_SECRETS"
+"""The environment variable that names a folder with one file for each secret, where they are given and not made."""
+CLUSTER_PORTS = {"proxy_api": 8001, "hub": 8081, "portal": 8082}
+"""In a cluster each program has a Service of its own, at the same port as the program itself."""
+CLUSTER_SERVICES = {"proxy_api": "proxy-api", "hub": "hub", "portal": "portal"}
 PORTS = ("proxy_api", "hub", "portal")
 SECRETS = ("proxy_token", "reconciler_token", "portal_token", "idleness_token", "metrics_token", "session_key")
+HUB_DATABASE = "jupyterhub.sqlite"
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,17 @@ class Home:
             folder.chmod(0o700)
 
     def database(self) -> Database:
-        """Return the ledger's database; it connects when it is first used."""
-        return Database(settings_file.database_url(self.settings, self.path))
+        """Return the ledger's database; it connects when it is first used. Raises SettingsError."""
+        return Database(self.given("database_url") or settings_file.database_url(self.settings, self.path))
+
+    def hub_database_url(self) -> str:
+        """Return the SQLAlchemy URL of the hub's own database. Raises SettingsError."""
+        return self.given("hub_database_url") or f"sqlite:///{self.hub / HUB_DATABASE}"
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether each program is a pod of its own, reached by the name of its Service."""
+        return self.settings.backend == "kubernetes"
 
     def backend(self) -> Backend:
         """Return the backend that the settings name."""
@@ -70,6 +85,10 @@ class Home:
             from quotas.backends.docker import DockerBackend  # noqa: PLC0415 - the Docker client loads slowly
 
             return DockerBackend(home=str(self.path))
+        if self.in_cluster:
+            from quotas.backends.kubernetes import KubernetesBackend  # noqa: PLC0415 - as above
+
+            return KubernetesBackend(self.settings)
         from quotas.backends.local import LocalBackend  # noqa: PLC0415 - psutil is not needed in a container
 
         return LocalBackend(self.runs)
@@ -85,8 +104,29 @@ class Home:
                 prepare_project_folder(folder)
         return folder
 
+    def given(self, name: str) -> str | None:
+        """Return the secret `name` of the folder of secrets; None where there is no such folder.
+
+        Raises SettingsError for one that is missing or empty: in a cluster another program has it as well, so that one
+        made here would fit nowhere.
+        """
+        folder = os.environ.get(SECRETS_VARIABLE)
+        if not folder:
+            return None
+        path = Path(folder, name)
+        try:
+            text = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{SECRETS_VARIABLE}: the secret {name} cannot be read: {error}") from None
+        if not text:
+            raise SettingsError(f"{SECRETS_VARIABLE}: the secret {name} is empty: {path}")
+        return text
+
     def secret(self, name: str) -> str:
-        """Return the secret `name`, made at its first use and kept in the home folder."""
+        """Return the secret `name`: the given one, or one made at its first use and kept in the home folder."""
+        given = self.given(name)
+        if given is not None:
+            return given
         path = self.hub / f"{name}.secret"
         if not path.exists():
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -94,11 +134,31 @@ class Home:
                 file.write(secrets.token_hex(32))
         return path.read_text()
 
+    def service(self, name: str) -> str:
+        """Return the address of a program in a cluster, of `CLUSTER_SERVICES`, as every pod of it has it."""
+        return f"http://{CLUSTER_SERVICES[name]}.{self.settings.kubernetes_namespace}.svc:{CLUSTER_PORTS[name]}"
+
+    def proxy_api_url(self) -> str:
+        """Return where the hub tells the proxy of its routes."""
+        return self.service("proxy_api") if self.in_cluster else f"http://127.0.0.1:{self.ports()['proxy_api']}"
+
+    def portal_url(self) -> str:
+        """Return where the proxy, and servers that are processes, find the portal."""
+        return self.service("portal") if self.in_cluster else f"http://127.0.0.1:{self.ports()['portal']}"
+
+    def hub_api_url(self) -> str:
+        """Return the hub's API as this machine reaches it through the proxy, and a cluster's pods without it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)  # noqa: S104
+        host = f"[{host}]" if ":" in host else host
+        return f"{self.service('hub') if self.in_cluster else f'http://{host}:{self.settings.port}'}/hub/api"
+
     def ports(self) -> dict[str, int]:
         """Return the loopback ports of the inner processes, the same at every start of this home.
 
         Running servers know the hub by its port, so it must not change when the hub is started again.
         """
+        if self.in_cluster:
+            return dict(CLUSTER_PORTS)
         path = self.hub / "ports.json"
         if path.exists():
             known = json.loads(path.read_text())

@@ -18,6 +18,9 @@ from quotas.domain.recalls import RecallPolicy
 from quotas.domain.units import DAY_SECONDS, PPM
 
 FILE_NAME = "mudeung.toml"
+FILE_VARIABLE = "MUDEUNG_SETTINGS"
+"""The environment variable that names the file where it is not in the home folder, as in a cluster."""
+CLUSTER_HOST = "0.0.0.0"  # noqa: S104 - a pod has one address, and the cluster's rules say who reaches it
 Positive = Annotated[int, Field(gt=0, le=10**9)]
 
 
@@ -34,7 +37,9 @@ class Settings(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, description="Port that the platform listens on; 0 takes a free one."
     )
-    backend: Literal["local", "docker"] = Field("local", description="Where servers and batch runs are started.")
+    backend: Literal["local", "docker", "kubernetes"] = Field(
+        "local", description="Where servers and batch runs are started."
+    )
     language: Literal["ko", "en"] = Field("ko", description="Language of pages before anyone has logged in.")
     database_url: str = Field(
         "", description="SQLAlchemy URL of the ledger; empty is SQLite in the home folder.", examples=["postgresql://…"]
@@ -42,7 +47,7 @@ class Settings(BaseModel):
     evaluation: bool = Field(
         True,
         description="Load example data into an empty ledger and let accounts log in with passwords made at the first"
-        " start. Such a platform listens on loopback addresses only.",
+        " start. Such a platform listens on loopback addresses only. In a cluster it is false unless it is set.",
     )
     reference_precision: Precision = Field(
         Precision.FP32,
@@ -98,6 +103,30 @@ class Settings(BaseModel):
         description="Batch runs that run at the same time on this machine; those whose turn in the queue has come are"
         " started beyond it, as their devices are held.",
     )
+    kubernetes_namespace: str = Field("mudeung", description="The platform's own namespace in a cluster.")
+    kubernetes_namespace_prefix: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,29}$")] = Field(
+        "mudeung-", description="What the name of a project's namespace begins with; the project's code follows."
+    )
+    kubernetes_storage_class: str = Field(
+        "", description="Storage class of the volumes of homes and projects; empty is the cluster's default."
+    )
+    kubernetes_home_bytes: Annotated[int, Field(gt=0, le=2**60)] = Field(
+        10 * 2**30, description="Size of the volume of a person's own files in a project's namespace."
+    )
+    kubernetes_project_bytes: Annotated[int, Field(gt=0, le=2**60)] = Field(
+        100 * 2**30, description="Size of the volume of a project's files."
+    )
+    kubernetes_files_claim: str = Field(
+        "",
+        description="Claim of the volume that the platform's home folder is on, of which projects see their folders;"
+        " empty: each project has a volume of its own, which the platform does not see.",
+    )
+    kubernetes_queue: str = Field(
+        "", description="Local queue of Kueue that batch runs are put in; empty: the cluster has no Kueue."
+    )
+    kubernetes_priority_classes: bool = Field(
+        False, description="Whether pods name one of the two priority classes of the chart."
+    )
 
     queue_seconds: Positive = Field(3, description="Pause between two looks at the waiting queue.")
     queue_limit_seconds: Positive = Field(86_400, description="How long an entry may wait in the queue.")
@@ -124,6 +153,14 @@ class Settings(BaseModel):
         36_000, description="A month in which a project's people waited longer together for full pools does not count."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def evaluation_is_chosen_in_a_cluster(cls, values: object) -> object:
+        """A cluster's platform is reached by others than its owner, so that its accounts are never a default."""
+        if isinstance(values, dict) and values.get("backend") == "kubernetes":
+            return {"evaluation": False, "host": CLUSTER_HOST, **values}
+        return values
+
     @model_validator(mode="after")
     def lengths_fit(self) -> Settings:
         """A hold is longer than its margin, and is extended before the margin begins."""
@@ -140,13 +177,20 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def evaluation_stays_on_this_machine(self) -> Settings:
-        """Accounts whose passwords are printed at the first start are reached from this machine only."""
-        if self.evaluation and not is_loopback(self.host):
+        """Accounts whose passwords are printed at the first start are reached from this machine only.
+
+        In a cluster they were asked for by name, and the chart lets nobody in from outside beside a forwarded port.
+        """
+        if self.evaluation and not self.passwords():
             raise ValueError(
                 f"host = {self.host!r} is no loopback address (127.0.0.1, ::1, localhost), and with evaluation = true"
                 " the platform listens on no other"
             )
         return self
+
+    def passwords(self) -> bool:
+        """Return whether the accounts of an evaluation platform may log in with their passwords."""
+        return self.evaluation and (self.backend == "kubernetes" or is_loopback(self.host))
 
     def policy(self) -> Policy:
         """Return the lengths that the engine's decisions use."""
@@ -206,13 +250,17 @@ def is_loopback(host: str) -> bool:
 def read(home: Path, **overrides: object) -> Settings:
     """Return the settings of `home`, the file's values under the `overrides` that are not None.
 
+    The file is the one that `MUDEUNG_SETTINGS` names, or the home's; one that is named has to be there.
     Raises SettingsError for a file that is no TOML, an unknown key, a wrong type or a value out of range.
     """
-    path = home / FILE_NAME
+    named = os.environ.get(FILE_VARIABLE)
+    path = Path(named) if named else home / FILE_NAME
     values: dict[str, object] = {}
-    if path.exists():
+    if named or path.exists():
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"{FILE_VARIABLE}: {error}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path}: not a TOML file: {error}") from None
     values |= {key: value for key, value in overrides.items() if value is not None}

@@ -51,7 +51,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("prt = 8000", "prt", "unknown key; expected one of: backend"),
         ('port = "8000"', "port", "valid integer"),
         ("port = 70000", "port", "less than or equal to 65535"),
-        ('backend = "slurm"', "backend", "'local' or 'docker'"),
+        ('backend = "slurm"', "backend", "'local', 'docker' or 'kubernetes'"),
         ("hold_seconds = 0", "hold_seconds", "greater than 0"),
         ("hold_seconds = 1.5", "hold_seconds", "valid integer"),
         ("evaluation = 1", "evaluation", "valid boolean"),

@@ -1,0 +1,1 @@
+"""The chart, from its text to a cluster that runs it."""
