@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from quotas.domain.inventory import AssignedDevice
+from quotas.domain.priorities import Priority
 from quotas.domain.profiles import Profile
 from quotas.domain.runs import Outcome, RunKind
 
@@ -30,7 +31,9 @@ class Launch:
 
     `project_folder` is the host's folder of the project's files: the working tree of the local backend, and mounted
     at ``/home/jovyan/project`` in a container; `mounts` are what a container sees beside it. `devices` are those that
-    it holds and is to see, no others: none on a simulated pool.
+    it holds and is to see, no others: none on a simulated pool. Of a cluster: `priority` is how firmly it holds them,
+    `reads_only` that the project's files are shown to it and not given, `deadline_seconds` how long a batch run takes
+    at most.
     """
 
     run_id: str
@@ -43,6 +46,9 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict)
     devices: tuple[AssignedDevice, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    priority: Priority = Priority.GUARANTEED
+    reads_only: bool = False
+    deadline_seconds: int | None = None
 
 
 @dataclass(frozen=True)
