@@ -86,5 +86,6 @@ def launch(  # noqa: PLR0913 - each is a fact of the launch
         command=command(at, files, execution.notebook, deadline_seconds),
         project_folder=str(project_folder),
         devices=devices,
+        deadline_seconds=deadline_seconds,
         mounts=at.mounts,
     )

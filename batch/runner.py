@@ -136,7 +136,8 @@ class Runner:
                 devices=assignment.devices_for(self.database, self.backend, admitted, self._now()),
             )
             session = session_variables(self.home, execution.run_id)
-            return self.backend.launch(replace(todo, environment={**todo.environment, **session}))
+            todo = replace(todo, environment={**todo.environment, **session}, priority=admitted.priority)
+            return self.backend.launch(todo)
         except InvalidValue as invalid:
             self._finish(execution, files, _cannot(invalid))
             return None
@@ -238,6 +239,10 @@ class Runner:
                     found = seen
                 if found is None or not found.running:
                     return found
+                if found.started_at is not None and seen.started_at is None:  # it has waited for a machine
+                    self._note_start(execution, files, found.started_at)
+                    stop_at = found.started_at + execution.timeout_seconds + margin
+                seen = found
             young = time.monotonic() - began < YOUNG_SECONDS
             self.stopping.wait(QUICK_PAUSE_SECONDS if ending or young else SLOW_PAUSE_SECONDS)
         return seen

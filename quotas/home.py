@@ -86,9 +86,9 @@ class Home:
 
             return DockerBackend(home=str(self.path))
         if self.in_cluster:
-            from quotas.backends.kubernetes import KubernetesBackend  # noqa: PLC0415 - as above
+            from quotas.backends.kubernetes import backend_of  # noqa: PLC0415 - as above
 
-            return KubernetesBackend(self.settings)
+            return backend_of(self.settings, self.path)
         from quotas.backends.local import LocalBackend  # noqa: PLC0415 - psutil is not needed in a container
 
         return LocalBackend(self.runs)

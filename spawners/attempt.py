@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import aiohttp
@@ -207,7 +207,8 @@ class Attempt:
         folder = await self.in_backend(launcher.prepare, self.person, self.project)
         try:
             devices = await self.in_backend(self.door.devices_for, admitted)
-            launch = launcher.launch_terms(admitted.run_id, profile, folder, devices)
+            terms = launcher.launch_terms(admitted.run_id, profile, folder, devices)
+            launch = replace(terms, priority=admitted.priority)
             self.phase = Phase.STARTING
             return await launcher.launch(launch)
         except InvalidValue as error:

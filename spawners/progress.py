@@ -55,7 +55,10 @@ PHASES: dict[Phase, Words] = {
     Phase.READY: Words("The notebook answers. Opening it.", "노트북이 응답합니다. 여는 중입니다."),
 }
 
-THINGS = {"en": {"local": "process", "docker": "container"}, "ko": {"local": "프로세스", "docker": "컨테이너"}}
+THINGS = {
+    "en": {"local": "process", "docker": "container", "kubernetes": "pod"},
+    "ko": {"local": "프로세스", "docker": "컨테이너", "kubernetes": "파드"},
+}
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class DockerBackend:
     """
 
     name = "docker"
+    chooses_devices = False
 
     def __init__(self, client_timeout: int = 20, home: str = "") -> None:
         self.client_timeout = client_timeout

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +35,7 @@ from quotas.domain.terms_kubernetes import (
 )
 from quotas.domain.terms_kubernetes_projects import EVERYWHERE, Bounds, Reach
 from quotas.domain.units import InvalidValue
+from quotas.settings import Settings
 
 log = logging.getLogger("mudeung.kubernetes")
 
@@ -65,6 +65,7 @@ class KubernetesBackend:
     """
 
     name = "kubernetes"
+    chooses_devices = True
 
     def __init__(self, site: Site, reach: Reach = EVERYWHERE, call_seconds: float = 15) -> None:
         self.site = site
@@ -211,7 +212,17 @@ class KubernetesBackend:
         pod = known or _newest(self.pods.list(run_id))
         if pod is None:
             return None
-        return Whereabouts(str(pod["status"].get("podIP") or ""), trouble(pod))
+        return _whereabouts(pod)
+
+    def heard_of(self, run_id: str) -> Seen | None:
+        """Return what the watch last heard of the run; None while it is not fresh. Nothing is asked for it."""
+        known = self.pods.of(run_id) if self.pods.fresh() else None
+        return seen_of(known, time.time()) if known is not None else None
+
+    def heard_at(self, run_id: str) -> Whereabouts | None:
+        """Return where the watch last heard that the run's pod is. Nothing is asked for it."""
+        known = self.pods.of(run_id)
+        return _whereabouts(known) if known is not None else None
 
     def ensure_project(self, project: str, bounds: Bounds | None = None) -> None:
         """The project has its namespace, with its limits, rules and files. Raises InvalidValue, BackendAway."""
@@ -306,6 +317,10 @@ def _cannot(refused: ApiRefused) -> InvalidValue:
     return InvalidValue("profile", f"the cluster refuses it: {text}", f"클러스터가 거부했습니다: {text}")
 
 
+def _whereabouts(pod: Object) -> Whereabouts:
+    return Whereabouts(str((pod.get("status") or {}).get("podIP") or ""), trouble(pod))
+
+
 def _newest(found: Sequence[Object]) -> Object | None:
     created: Callable[[Object], str] = lambda each: str(each["metadata"]["creationTimestamp"])  # noqa: E731
     return max(found, key=created, default=None)
@@ -315,33 +330,17 @@ def _path(found: Object, version: str, kind: str) -> str:
     return f"{version}/namespaces/{found['metadata']['namespace']}/{kind}/{found['metadata']['name']}"
 
 
-def files_claim() -> str:
-    """Return the claim by which the platform has its home folder, as its chart says."""
-    return os.environ.get("MUDEUNG_KUBERNETES_FILES_CLAIM", "")
-
-
-def backend_of(
-    namespace: str,
-    *,
-    home: Path,
-    prefix: str = "mudeung-",
-    storage_class: str = "",
-    home_bytes: int = 10 * 2**30,
-    reach: Reach = EVERYWHERE,
-) -> KubernetesBackend:
-    """Return the backend of the platform whose home folder is `home`, and whose own namespace is `namespace`."""
-    claim = files_claim()
-    root = str(home) if claim else ""
-    classes = os.environ.get("MUDEUNG_KUBERNETES_PRIORITY_CLASSES", "") == "1"
-    queue = os.environ.get("MUDEUNG_KUBERNETES_QUEUE", "")
+def backend_of(settings: Settings, home: Path) -> KubernetesBackend:
+    """Return the backend of the platform with these settings, whose home folder is `home`."""
     site = Site(
-        namespace,
-        prefix,
-        storage_class,
-        home_bytes,
-        files_claim=claim,
-        files_root=root,
-        queue=queue,
-        priority_classes=classes,
+        settings.kubernetes_namespace,
+        settings.kubernetes_namespace_prefix,
+        settings.kubernetes_storage_class,
+        settings.kubernetes_home_bytes,
+        settings.kubernetes_project_bytes,
+        files_claim=settings.kubernetes_files_claim,
+        files_root=str(home) if settings.kubernetes_files_claim else "",
+        queue=settings.kubernetes_queue,
+        priority_classes=settings.kubernetes_priority_classes,
     )
-    return KubernetesBackend(site, reach)
+    return KubernetesBackend(site)

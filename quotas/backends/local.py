@@ -45,6 +45,7 @@ class LocalBackend:
     """Runs as processes. Any number of these may work on one state folder, in one process or in several."""
 
     name = "local"
+    chooses_devices = False
 
     def __init__(self, state_folder: Path) -> None:
         self.state_folder = state_folder.resolve()

@@ -1,4 +1,4 @@
-"""The port: what the product asks of a backend. `local.py` and `docker.py` stand behind it."""
+"""The port: what the product asks of a backend. `local.py`, `docker.py` and `kubernetes.py` stand behind it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class Backend(Protocol):
     """Every call ends within `call_seconds` or raises BackendAway."""
 
     name: str
+    chooses_devices: bool
+    """The backend itself says which devices a run has, as the plugins of a cluster do; a launch then names none."""
 
     def list_runs(self) -> list[Seen]:
         """Return every run that has a process or container here, running or ended and not yet removed."""

@@ -161,6 +161,39 @@ def pod_fields(launch: Launch, site: Site) -> dict[str, Any]:
     }
 
 
+def with_what_is_added(ours: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pod with what the hub and an operator add to it; where both say something, ours counts.
+
+    What is added may be a command, variables, secrets to pull images with, containers and volumes of other names. It
+    changes none of the platform's labels, limits, rights and mounts.
+    """
+    pod, other = ours["spec"], added.get("spec", {})
+    (own,) = pod["containers"]
+    theirs, *beside = other.get("containers") or [{}]
+    container = {
+        **theirs,
+        **own,
+        "env": _first_by("name", own["env"], theirs.get("env")),
+        "volumeMounts": _first_by("mountPath", own["volumeMounts"], theirs.get("volumeMounts")),
+    }
+    spec = {
+        **other,
+        **pod,
+        "volumes": _first_by("name", pod["volumes"], other.get("volumes")),
+        "tolerations": [*pod["tolerations"], *(other.get("tolerations") or ())],
+        "nodeSelector": {**(other.get("nodeSelector") or {}), **pod["nodeSelector"]},
+        "containers": [container, *beside],
+    }
+    metadata, extra = ours["metadata"], added.get("metadata", {})
+    both = {key: {**(extra.get(key) or {}), **metadata[key]} for key in ("labels", "annotations")}
+    return {**ours, "metadata": {**metadata, **both}, "spec": spec}
+
+
+def _first_by(key: str, first: list[dict[str, Any]], more: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    taken = {each[key] for each in first}
+    return [*first, *(each for each in more or () if each[key] not in taken)]
+
+
 def job_fields(launch: Launch, site: Site) -> dict[str, Any]:
     """Return the Job of a batch run: one pod, tried once. It is made suspended for Kueue, which lets it begin.
 

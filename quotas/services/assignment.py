@@ -27,10 +27,11 @@ def devices_of(database: Database, run_id: str) -> tuple[AssignedDevice, ...]:
 def devices_for(database: Database, backend: Backend, admitted: Admitted, now: int) -> tuple[AssignedDevice, ...]:
     """Return what the admitted run is to be given, free of everything that has ended; nothing on a simulated pool.
 
-    Raises InvalidValue of `devices` where the pool has no machine to give them, where an open run still has one of
-    them, and where the run itself has been given up meanwhile.
+    Nor where the backend chooses the devices: of those the ledger only counts how many there are. Raises InvalidValue
+    of `devices` where the pool has no machine to give them, where an open run still has one of them, and where the run
+    itself has been given up meanwhile.
     """
-    if admitted.device_model is None or admitted.simulated:
+    if admitted.device_model is None or admitted.simulated or backend.chooses_devices:
         return ()
     with database.read() as transaction:
         found = grants.of_run(transaction, admitted.run_id)
