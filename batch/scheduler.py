@@ -20,7 +20,7 @@ from batch.snapshots import RunFiles
 from quotas.backends.port import Backend, BackendAway
 from quotas.domain.queue import EntryState
 from quotas.domain.schedules import FINAL, ExecutionState
-from quotas.home import Home
+from quotas.home import Home, beat
 from quotas.services import doors, schedules
 from quotas.services.schedules import Execution
 from quotas.store.database import Database, DatabaseAway
@@ -59,9 +59,11 @@ class Scheduler:
                 break
             except (DatabaseAway, BackendAway) as away:
                 log.warning("not begun yet: %s", away)
+                beat()
                 self.stopping.wait(RETRY_SECONDS)
         while not self.stopping.is_set():
             self.look_safely()
+            beat()
             self._pause(self.home.settings.schedule_seconds)
         self.leave()
 

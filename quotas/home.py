@@ -10,6 +10,7 @@ from pathlib import Path
 
 from quotas import settings as settings_file
 from quotas.backends.port import Backend
+from quotas.domain.terms_kubernetes import Site
 from quotas.ports import free_ports
 from quotas.settings import Settings, SettingsError
 from quotas.store.database import Database
@@ -22,6 +23,8 @@ SECRETS_VARIABLE = "MUDEUNG_SECRETS"
 CLUSTER_PORTS = {"proxy_api": 8001, "hub": 8081, "portal": 8082}
 """In a cluster each program has a Service of its own, at the same port as the program itself."""
 CLUSTER_SERVICES = {"proxy_api": "proxy-api", "hub": "hub", "portal": "portal"}
+BEAT_VARIABLE = "MUDEUNG_BEAT"
+"""The environment variable that names the file by whose age a cluster knows that a loop still goes round."""
 PORTS = ("proxy_api", "hub", "portal")
 SECRETS = ("proxy_token", "reconciler_token", "portal_token", "idleness_token", "metrics_token", "session_key")
 HUB_DATABASE = "jupyterhub.sqlite"
@@ -86,12 +89,27 @@ class Home:
 
             return DockerBackend(home=str(self.path))
         if self.in_cluster:
-            from quotas.backends.kubernetes import backend_of  # noqa: PLC0415 - as above
+            from quotas.backends.kubernetes import KubernetesBackend  # noqa: PLC0415 - as above
 
-            return backend_of(self.settings, self.path)
+            return KubernetesBackend(self.site())
         from quotas.backends.local import LocalBackend  # noqa: PLC0415 - psutil is not needed in a container
 
         return LocalBackend(self.runs)
+
+    def site(self) -> Site:
+        """Return what the settings say of the cluster, and where this home lies on its volume."""
+        chosen = self.settings
+        return Site(
+            namespace=chosen.kubernetes_namespace,
+            prefix=chosen.kubernetes_namespace_prefix,
+            storage_class=chosen.kubernetes_storage_class,
+            home_bytes=chosen.kubernetes_home_bytes,
+            project_bytes=chosen.kubernetes_project_bytes,
+            files_claim=chosen.kubernetes_files_claim,
+            files_root=str(self.path) if chosen.kubernetes_files_claim else "",
+            queue=chosen.kubernetes_queue,
+            priority_classes=chosen.kubernetes_priority_classes,
+        )
 
     def project_folder(self, project: str) -> Path:
         """Return the folder of a project's files, made when it is missing."""
@@ -182,3 +200,10 @@ def from_environment() -> Home:
     path = Path(os.environ[VARIABLE])
     overrides = json.loads(os.environ.get("MUDEUNG_OVERRIDES", "{}"))
     return open_home(path, **overrides)
+
+
+def beat() -> None:
+    """The file that `MUDEUNG_BEAT` names says that this process has gone round just now, where one is named."""
+    name = os.environ.get(BEAT_VARIABLE)
+    if name:
+        Path(name).touch()

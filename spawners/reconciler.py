@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from quotas.backends.port import BackendAway
-from quotas.home import VARIABLE, Home, from_environment
+from quotas.home import VARIABLE, Home, beat, from_environment
 from quotas.services import periodic
 from quotas.services.reconciliation import Reconciler
 from quotas.settings import SettingsError
@@ -93,6 +93,7 @@ def rounds(home: Home) -> None:
             log.warning("%s", away)
         else:
             once(loop, jobs)
+        beat()
         time.sleep(home.settings.reconcile_seconds)
 
 

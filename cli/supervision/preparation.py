@@ -33,7 +33,9 @@ def ledger(home: Home, session: Session) -> Database:
     A new SQLite file takes its name when all is in it, so that a first start which is cut off is simply made again.
     """
     path = home.path / "ledger.sqlite"
-    if home.settings.evaluation and not home.settings.database_url and not path.exists():
+    database = home.database()
+    is_own_file = database.is_sqlite and not home.settings.database_url
+    if home.settings.evaluation and is_own_file and not path.exists():
         for old in home.path.glob("ledger.sqlite.new*"):
             old.unlink()
         new = home.path / "ledger.sqlite.new"
@@ -46,7 +48,6 @@ def ledger(home: Home, session: Session) -> Database:
         new.rename(path)
         _tell(home, session, accounts)
         return home.database()
-    database = home.database()
     migrate(database)
     with database.read() as transaction:
         is_empty = not people_store.anyone(transaction)
