@@ -6,6 +6,7 @@ of this machine, what their own tokens open is to be reached at the gateway of t
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import logging
@@ -46,6 +47,9 @@ class _Listener(uvicorn.Server):
 
 def main() -> int:
     """Serve until SIGTERM."""
+    argparse.ArgumentParser(
+        prog="python -m portal", description="The portal, with its home in MUDEUNG_HOME."
+    ).parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         home = homes.from_environment()

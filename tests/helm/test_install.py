@@ -1,0 +1,324 @@
+"""A platform on a cluster, installed by the chart from nothing, upgraded, and refused a downgrade.
+
+The images have to be on the cluster's machines, as `docker.io/mudeung/platform:latest` and so on.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from cli.demo.browser import Browser
+from quotas.store.migrate import head
+from tests.helm.conftest import CHART, Tools
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
+
+PLATFORM, POSTGRESQL, NOTEBOOK = (f"docker.io/mudeung/{name}:latest" for name in ("platform", "postgresql", "notebook"))
+NAMESPACE = "mudeung-test-install"
+PREFIX = "mudeung-test-p-"
+PROGRAMS = ("hub", "proxy", "portal", "reconciler", "scheduler", "idleness")
+MEMBER, PROJECT = "member", "vision-drive"
+READY_SECONDS = 240
+VALUES: dict[str, Any] = {
+    "image": {"name": "docker.io/mudeung/platform", "tag": "latest", "pullPolicy": "Never"},
+    "evaluation": {"enabled": True},
+    "postgresql": {
+        "enabled": True,
+        "image": {"name": "docker.io/mudeung/postgresql", "tag": "latest", "pullPolicy": "Never"},
+        "storage": {"capacity": "1Gi"},
+    },
+    "home": {"storage": {"capacity": "1Gi"}},
+    "prePuller": {"continuous": {"enabled": False}},
+    "settings": {"kubernetes_namespace_prefix": PREFIX},
+}
+RIGHTS = {
+    "hub": {
+        "pods": "create delete get list patch watch",
+        "pods/log": "get",
+        "jobs.batch": "list watch",
+        "nodes": "get",
+        "namespaces": "create get patch",
+        "resourcequotas": "create get patch",
+        "limitranges": "create get patch",
+        "networkpolicies.networking.k8s.io": "create get patch",
+        "persistentvolumeclaims": "create get",
+        "persistentvolumes": "create get",
+    },
+    "reconciler": {
+        "pods": "delete list patch watch",
+        "pods/log": "get",
+        "jobs.batch": "delete list watch",
+        "nodes": "get",
+    },
+    "scheduler": {
+        "pods": "delete list patch watch",
+        "pods/log": "get",
+        "jobs.batch": "create delete get list watch",
+        "nodes": "get",
+        "namespaces": "create get patch",
+        "resourcequotas": "create get patch",
+        "limitranges": "create get patch",
+        "networkpolicies.networking.k8s.io": "create get patch",
+        "persistentvolumeclaims": "create get",
+        "persistentvolumes": "create get",
+    },
+    "platform": {},
+}
+"""What each account may do in every namespace, and what it uses it for is written in the chart."""
+
+
+@dataclass
+class Installed:
+    """The release that all tests here share."""
+
+    tools: Tools
+
+    def helm(self, *words: str, **changes: Any) -> subprocess.CompletedProcess[str]:
+        """Install or upgrade with some values changed; return what helm said."""
+        given = json.dumps({**VALUES, **changes})
+        chart = ["mudeung", str(CHART), "--namespace", NAMESPACE, "--values", "-"]
+        return self.tools.run("helm", *words, *chart, given=given, seconds=READY_SECONDS)
+
+    def wait(self) -> None:
+        """Every program is ready."""
+        names = [f"deployment/{name}" for name in PROGRAMS]
+        self.kubectl("rollout", "status", f"--timeout={READY_SECONDS}s", *names, seconds=READY_SECONDS + 10)
+
+    def kubectl(self, *words: str, given: str | None = None, seconds: int = READY_SECONDS) -> str:
+        return self.tools.kubectl("--namespace", NAMESPACE, *words, given=given, seconds=seconds)
+
+    def secret(self, name: str) -> dict[str, str]:
+        found = self.tools.get("secret", name, "--namespace", NAMESPACE)["data"]
+        return {key: base64.b64decode(value).decode() for key, value in found.items()}
+
+    def mudeung(self, *words: str) -> Any:
+        command = ("mudeung", *words, "-o", "json", "--home", "/var/lib/mudeung")
+        return json.loads(self.kubectl("exec", "deployment/hub", "--container", "hub", "--", *command))
+
+    def password(self, person: str) -> str:
+        path = "/var/lib/mudeung/accounts.txt"
+        text = self.kubectl("exec", "deployment/hub", "--container", "hub", "--", "cat", path)
+        return next(line.split()[1] for line in text.splitlines() if line.split()[0] == person)
+
+    def database(self, statement: str) -> str:
+        """Return what the ledger's database answers."""
+        psql = ("psql", "-h", "/tmp", "-U", "mudeung", "-d", "mudeung", "-tAc", statement)
+        return self.kubectl("exec", "postgresql-0", "--", *psql).strip()
+
+    @contextlib.contextmanager
+    def front(self) -> Iterator[str]:
+        """The platform answers at the address as long as the block lasts."""
+        words = ["kubectl", "--namespace", NAMESPACE, "port-forward", "service/proxy-public", ":80"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as forwarding:
+            try:
+                line = forwarding.stdout.readline() if forwarding.stdout else ""
+                found = re.search(r"127\.0\.0\.1:(\d+)", line)
+                assert found, line
+                yield f"http://127.0.0.1:{found[1]}"
+            finally:
+                forwarding.terminate()
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Tools) -> Iterator[Installed]:
+    """The platform, from nothing."""
+    nodes = cluster.get("nodes")["items"]
+    images = {name for node in nodes for image in node["status"].get("images", ()) for name in image["names"]}
+    missing = [each for each in (PLATFORM, POSTGRESQL, NOTEBOOK) if each not in images]
+    if missing:
+        pytest.skip(f"no machine of the Kubernetes cluster has the image {', '.join(missing)}")
+    _remove(cluster)
+    release = Installed(cluster)
+    try:
+        cluster.kubectl("create", "namespace", NAMESPACE)
+        cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+        done = release.helm("install")
+        assert done.returncode == 0, done.stderr
+        release.wait()
+        yield release
+    finally:
+        _remove(cluster)
+
+
+def _remove(cluster: Tools) -> None:
+    """Nothing of the release is left, nor of the namespaces that it has made."""
+    cluster.run("helm", "uninstall", "mudeung", "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
+    made = cluster.get("namespaces", "-l", f"mudeung.home={NAMESPACE}")["items"]
+    names = [each["metadata"]["name"] for each in made]
+    for name in names:
+        for pod in cluster.get("pods", "--namespace", name)["items"]:
+            # Only the platform takes it away, and it is gone.
+            nothing = '{"metadata":{"finalizers":null}}'
+            cluster.run("kubectl", "patch", "pod", pod["metadata"]["name"], "-n", name, "--type=merge", "-p", nothing)
+    cluster.run(
+        "kubectl", "delete", "namespace", *names, NAMESPACE, "--ignore-not-found", "--timeout=120s", seconds=130
+    )
+    cluster.run("kubectl", "delete", "persistentvolume", "-l", f"mudeung.home={NAMESPACE}", "--ignore-not-found")
+
+
+@pytest.fixture
+def member(installed: Installed) -> Iterator[Browser]:
+    """A member of a project, logged in."""
+    with installed.front() as address:
+        browser = Browser(address)
+        page = browser.log_in(MEMBER, installed.password(MEMBER))
+        assert page.status == httpx.codes.OK
+        assert "/hub/login" not in page.url
+        yield browser
+        browser.close()
+
+
+def test_every_program_is_ready_and_none_was_started_twice(installed: Installed) -> None:
+    found = installed.tools.get("pods", "--namespace", NAMESPACE)["items"]
+    states = {
+        each["metadata"]["labels"]["app.kubernetes.io/component"]: each["status"]["containerStatuses"][0]
+        for each in found
+    }
+    assert set(states) == {*PROGRAMS, "postgresql"}
+    assert all(state["ready"] for state in states.values())
+    assert {name for name, state in states.items() if state["restartCount"]} == set()
+
+
+def test_a_person_logs_in_and_reaches_hub_and_portal(member: Browser) -> None:
+    assert member.open("/services/portal/").status == httpx.codes.OK
+    assert member.open("/hub/home").status == httpx.codes.OK
+
+
+def test_an_account_may_do_what_the_chart_lists_and_nothing_else(installed: Installed) -> None:
+    for account, expected in RIGHTS.items():
+        assert _rights(installed, account) == {name: set(verbs.split()) for name, verbs in expected.items()}, account
+
+
+def _rights(installed: Installed, account: str) -> dict[str, set[str]]:
+    """Return what the account may do beyond what every account may."""
+    found: list[dict[str, set[str]]] = []
+    for name in (account, "default"):
+        who = f"--as=system:serviceaccount:{NAMESPACE}:{name}"
+        printed = installed.tools.kubectl("auth", "can-i", "--list", who, "--namespace", "default").splitlines()[1:]
+        rows = (re.fullmatch(r"(\S+)\s+\[.*?\]\s+\[.*?\]\s+\[(.*)\]", line) for line in printed)
+        found.append({row[1]: set(row[2].split()) for row in rows if row})
+    own, everyone = found
+    return {name: verbs for name, verbs in own.items() if name not in everyone}
+
+
+@pytest.mark.parametrize("account", ["hub", "reconciler", "scheduler"])
+def test_an_account_changes_nothing_outside_the_projects(installed: Installed, account: str) -> None:
+    """Rights hold everywhere, and the rule of the chart takes back what is too much of them."""
+    who = f"--as=system:serviceaccount:{NAMESPACE}:{account}"
+    tools = installed.tools
+    pod = next(each["metadata"]["name"] for each in tools.get("pods", "-n", NAMESPACE)["items"])
+    tries = [("delete", "pod", pod, "-n", NAMESPACE), ("annotate", "pod", pod, "-n", NAMESPACE, "a=b")]
+    if account != "reconciler":
+        tries += [("create", "namespace", "kube-more"), ("create", "namespace", f"{PREFIX}without-labels")]
+        tries += [
+            ("create", "quota", "x", "-n", "kube-system"),
+            ("label", "namespace", "kube-system", "mudeung.home=x"),
+        ]
+    for words in tries:
+        done = tools.run("kubectl", who, *words, "--dry-run=server")
+        assert done.returncode != 0, words
+        assert "changes nothing outside" in done.stderr, (words, done.stderr)
+
+
+def test_nobody_reaches_a_program_that_has_no_business_with_it(installed: Installed) -> None:
+    """From the portal the hub answers, and neither the proxy's inner door nor the outside world."""
+    program = (
+        "import socket,sys\n"
+        "for name, port in (('hub', 8081), ('postgresql', 5432), ('proxy-api', 8001), ('kubernetes.default', 443)):\n"
+        "    try:\n"
+        "        socket.create_connection((name, port), 3).close(); print(name, 'open')\n"
+        "    except OSError as error:\n"
+        "        print(name, 'shut')\n"
+    )
+    printed = installed.kubectl("exec", "deployment/portal", "--container", "portal", "--", "python", "-c", program)
+    assert printed.split("\n")[:4] == ["hub open", "postgresql open", "proxy-api shut", "kubernetes.default shut"]
+
+
+def test_an_upgrade_keeps_secrets_ledger_and_running_servers(installed: Installed, member: Browser) -> None:
+    form = member.open(f"/hub/spawn/{MEMBER}/{PROJECT}")
+    member.submit(form, form.form(f"/spawn/{MEMBER}/{PROJECT}"), profile="cpu-small")
+    progress = f"/hub/api/users/{MEMBER}/servers/{PROJECT}/progress?_xsrf={member.xsrf('/hub/')}"
+    assert list(member.stream(progress))[-1].get("ready")
+    path = f"/user/{MEMBER}/{PROJECT}/api/status"
+    began = member.call("GET", path)["started"]
+    before = installed.secret("platform-secrets"), installed.secret("postgresql"), installed.mudeung("projects", "list")
+
+    done = installed.helm("upgrade", settings={**VALUES["settings"], "reconcile_seconds": 11})
+    assert done.returncode == 0, done.stderr
+    # The proxy stays as it is, so that the server answers all the while that the hub is away.
+    answered = 0
+    while not _rolled_out(installed):
+        assert member.call("GET", path)["started"] == began
+        answered += 1
+        time.sleep(0.5)
+    assert answered > 0
+    after = installed.secret("platform-secrets"), installed.secret("postgresql"), installed.mudeung("projects", "list")
+    assert after[:2] == before[:2]
+    assert [each["code"] for each in after[2]] == [each["code"] for each in before[2]]
+    assert "reconcile_seconds = 11" in installed.kubectl("get", "configmap", "platform-settings", "-o", "yaml")
+    assert member.call("GET", path)["started"] == began
+    server = member.call("GET", f"/hub/api/users/{MEMBER}")["servers"][PROJECT]
+    assert server["ready"]
+    member.call("DELETE", f"/hub/api/users/{MEMBER}/servers/{PROJECT}")
+
+
+def _rolled_out(installed: Installed) -> bool:
+    found = installed.tools.get("deployments", "--namespace", NAMESPACE)["items"]
+    assert len(found) == len(PROGRAMS)
+    return all(
+        each["status"].get("observedGeneration") == each["metadata"]["generation"]
+        and each["status"].get("updatedReplicas") == each["status"].get("availableReplicas") == 1
+        for each in found
+    )
+
+
+def test_a_downgrade_is_refused_and_changes_nothing(installed: Installed) -> None:
+    """A ledger that a newer version has migrated fails the hook, whose log says why."""
+    generations = _generations(installed)
+    installed.database("UPDATE alembic_version SET version_num = '9999'")
+    try:
+        done = installed.helm("upgrade", settings={**VALUES["settings"], "reconcile_seconds": 12})
+        assert done.returncode != 0
+        assert "migration" in done.stderr
+        assert "revision 9999, which this program does not know" in installed.kubectl("logs", "job/migration")
+        assert _generations(installed) == generations
+        assert "reconcile_seconds = 12" not in installed.kubectl("get", "configmap", "platform-settings", "-o", "yaml")
+        assert installed.database("SELECT version_num FROM alembic_version") == "9999"
+    finally:
+        installed.database(f"UPDATE alembic_version SET version_num = '{head()}'")
+
+
+def _generations(installed: Installed) -> dict[str, int]:
+    found = installed.tools.get("deployments", "--namespace", NAMESPACE)["items"]
+    return {each["metadata"]["name"]: int(each["metadata"]["generation"]) for each in found}
+
+
+def test_a_platform_on_a_database_of_its_own_migrates_it_before_anything_is_made(installed: Installed) -> None:
+    """With an external database the hook comes first: without an answer nothing at all is installed."""
+    name = f"{NAMESPACE}-2"
+    tools = installed.tools
+    tools.kubectl("create", "namespace", name)
+    try:
+        url = "postgresql://nobody:x@127.0.0.1:1/nothing"
+        words = ["secret", "generic", "databases", f"--from-literal=database_url={url}"]
+        tools.kubectl("create", *words, f"--from-literal=hub_database_url={url}", "-n", name)
+        values = {**VALUES, "postgresql": {"enabled": False}, "database": {"existingSecret": "databases"}}
+        words = ["helm", "install", "second", str(CHART), "--namespace", name, "--values", "-", "--timeout", "90s"]
+        done = tools.run(*words, given=json.dumps(values))
+        assert done.returncode != 0
+        assert "the ledger does not answer" in tools.kubectl("logs", "job/migration", "-n", name)
+        assert tools.get("deployments", "-n", name)["items"] == []
+    finally:
+        tools.run("helm", "uninstall", "second", "--namespace", name)
+        tools.kubectl("delete", "namespace", name, "--timeout=120s", seconds=130)
