@@ -1,7 +1,7 @@
 """What all tests share: a fresh database, a small centre, and the rule about skips.
 
 With ``MUDEUNG_REQUIRE=docker`` in the environment a test marked `docker` that skips itself is a failure: where an
-engine and an image are at hand, nothing may be left out in silence. So it is with `postgresql`.
+engine and an image are at hand, nothing may be left out in silence. So it is with `postgresql` and `kubernetes`.
 
 ``make test`` runs two halves side by side, each in order: what asks the processor (the engine), and what waits for
 processes, containers and browsers.
@@ -23,12 +23,13 @@ from tests import postgresql
 from tests.centre import Centre, build
 from tests.databases import Databases, PostgreSQLDatabases, SQLiteDatabases
 
-REQUIRABLE = ("docker", "postgresql")
+REQUIRABLE = ("docker", "postgresql", "kubernetes")
 ENGINE = ("domain", "services", "store")
 """The folders of the first half."""
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "kubernetes: needs a cluster, the one that KUBECONFIG names")
     # What a worker of pytest-xdist ignores, the programs that it starts would ignore too.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,1 @@
+"""Tests on a real cluster, the one that ``KUBECONFIG`` names."""
