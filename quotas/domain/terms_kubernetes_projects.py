@@ -137,7 +137,8 @@ def home_claim_fields(launch: Launch, site: Site) -> dict[str, Any] | None:
     if launch.kind is not RunKind.NOTEBOOK:
         return None
     metadata = {**_within(launch.project, site), "name": home_claim(launch.person)}
-    return _claim(metadata, site.home_bytes, _class(site))
+    # A person has one server on a project: any storage will do, as that of a single machine.
+    return _claim(metadata, site.home_bytes, _class(site), "ReadWriteOnce")
 
 
 def volume_name(project: str, site: Site) -> str:
@@ -174,9 +175,11 @@ def _class(site: Site) -> dict[str, str]:
     return {"storageClassName": site.storage_class} if site.storage_class else {}
 
 
-def _claim(metadata: dict[str, Any], size_bytes: int, more: Mapping[str, str]) -> dict[str, Any]:
+def _claim(
+    metadata: dict[str, Any], size_bytes: int, more: Mapping[str, str], mode: str = "ReadWriteMany"
+) -> dict[str, Any]:
     size = {"requests": {"storage": str(size_bytes)}}
-    spec = {"accessModes": ["ReadWriteMany"], "resources": size, **more}
+    spec = {"accessModes": [mode], "resources": size, **more}
     return _object("v1", "PersistentVolumeClaim", metadata, spec=spec)
 
 
