@@ -136,8 +136,9 @@ class Runner:
                 devices=assignment.devices_for(self.database, self.backend, admitted, self._now()),
             )
             session = session_variables(self.home, execution.run_id)
-            todo = replace(todo, environment={**todo.environment, **session}, priority=admitted.priority)
-            return self.backend.launch(todo)
+            environment = {**todo.environment, **session}
+            held = replace(todo, priority=admitted.priority, simulated=admitted.simulated)
+            return self.backend.launch(replace(held, environment=environment))
         except InvalidValue as invalid:
             self._finish(execution, files, _cannot(invalid))
             return None

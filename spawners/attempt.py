@@ -208,7 +208,7 @@ class Attempt:
         try:
             devices = await self.in_backend(self.door.devices_for, admitted)
             terms = launcher.launch_terms(admitted.run_id, profile, folder, devices)
-            launch = replace(terms, priority=admitted.priority)
+            launch = replace(terms, priority=admitted.priority, simulated=admitted.simulated)
             self.phase = Phase.STARTING
             return await launcher.launch(launch)
         except InvalidValue as error:

@@ -242,10 +242,9 @@ class KubernetesBackend:
         namespace = self.site.namespace_of(launch.project)
         folder = f"{version}/namespaces/{namespace}/{kind}"
         for attempt in range(CONFLICTS):
-            with _told():
+            try:
                 self.projects.ensure(launch.project)
                 self.projects.ensure_home(launch)
-            try:
                 made = self.api.post(folder, fields)
             except ApiRefused as refused:
                 if refused.reason == "AlreadyExists":

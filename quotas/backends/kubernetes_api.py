@@ -168,7 +168,7 @@ def _connect() -> Any:
         if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError) as error:
         raise BackendAway(f"kubernetes: no cluster is known: {error}") from error
     return ApiClient(configuration)

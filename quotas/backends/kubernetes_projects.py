@@ -58,7 +58,7 @@ class Projects:
     def ensure(self, project: str, bounds: Bounds | None = None) -> None:
         """The project's namespace is there, with the limits and rules in it and the claim of its files.
 
-        Without `bounds` the limits stay as they are. Raises BackendAway, InvalidValue for what the cluster refuses.
+        Without `bounds` the limits stay as they are. Raises BackendAway, ApiRefused for what the cluster refuses.
         """
         with self._lock_of(project):
             at, known = self._known.get(project, (float("-inf"), None))
@@ -127,7 +127,7 @@ class Projects:
                 self.api.post(folder, wanted)
             except ApiRefused as refused:
                 if refused.reason != "AlreadyExists":
-                    raise _refused(kind, refused) from refused
+                    raise
             return
         made = (found["metadata"].get("annotations") or {}).get(SUM_ANNOTATION)
         if as_it_is or kind in UNCHANGING or made == metadata["annotations"][SUM_ANNOTATION]:
@@ -154,10 +154,3 @@ def _without(found: Object, wanted: Mapping[str, Any]) -> Object:
     spec = wanted["spec"]
     spec["hard"] = {**dict.fromkeys(set(old) - set(new)), **new}
     return {"spec": spec}
-
-
-def _refused(kind: str, refused: ApiRefused) -> InvalidValue:
-    text = refused.message[:300]
-    return InvalidValue(
-        "project", f"the cluster refuses its {kind}: {text}", f"클러스터가 {kind}을(를) 거부했습니다: {text}"
-    )

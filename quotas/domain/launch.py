@@ -33,7 +33,7 @@ class Launch:
     at ``/home/jovyan/project`` in a container; `mounts` are what a container sees beside it. `devices` are those that
     it holds and is to see, no others: none on a simulated pool. Of a cluster: `priority` is how firmly it holds them,
     `reads_only` that the project's files are shown to it and not given, `deadline_seconds` how long a batch run takes
-    at most.
+    at most, `simulated` that its devices are only counted and none is asked for.
     """
 
     run_id: str
@@ -47,6 +47,7 @@ class Launch:
     devices: tuple[AssignedDevice, ...] = ()
     mounts: tuple[Mount, ...] = ()
     priority: Priority = Priority.GUARANTEED
+    simulated: bool = False
     reads_only: bool = False
     deadline_seconds: int | None = None
 

@@ -133,9 +133,9 @@ def labels(launch: Launch, site: Site) -> dict[str, str]:
 
 
 def resource(launch: Launch) -> str | None:
-    """Return the extended resource that the profile's devices are, None for a profile without. Raises InvalidValue."""
+    """Return the extended resource that the profile's devices are, None for a run without. Raises InvalidValue."""
     model = launch.profile.device_model
-    if model is None:
+    if model is None or launch.simulated:
         return None
     given = _terms(launch).get("resource")
     if given is not None and not (isinstance(given, str) and _RESOURCE.fullmatch(given)):

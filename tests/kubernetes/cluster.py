@@ -1,4 +1,4 @@
-"""The cluster that ``KUBECONFIG`` names, a corner of it for a module of tests, and a door before it that can be shut."""
+"""The cluster that ``KUBECONFIG`` names, a corner of it for a module of tests, and a door before it to shut."""
 
 from __future__ import annotations
 
@@ -155,9 +155,16 @@ class Door:
 
     def __init__(self) -> None:
         self.way = "open"
+        self._server = server()
         self._sockets: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._threads: list[threading.Thread] = []
+        self._begin(self._serve)
+
+    def _begin(self, work: Callable[..., None], *arguments: socket.socket) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     @property
     def url(self) -> str:
@@ -171,7 +178,10 @@ class Door:
     def close(self) -> None:
         self.become("shut")
         _hang_up(self._listener)
-        self._listener.close()
+        for thread in self._threads:
+            thread.join(10)
+        for each in (self._listener, *self._sockets):
+            each.close()
 
     def _serve(self) -> None:
         while True:
@@ -181,10 +191,10 @@ class Door:
                 return
             self._sockets.add(client)
             if self.way == "open":
-                upstream = socket.create_connection(server())
+                upstream = socket.create_connection(self._server)
                 self._sockets.add(upstream)
                 for one, other in ((client, upstream), (upstream, client)):
-                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+                    self._begin(self._pass_on, one, other)
             elif self.way == "shut":
                 _hang_up(client)
 
