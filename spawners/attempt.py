@@ -204,8 +204,8 @@ class Attempt:
 
     async def _launched(self, launcher: Launcher, profile: Profile, admitted: Admitted) -> tuple[str, int, Seen]:
         """Return where the process or container is that was started with the profile's terms, and how it is seen."""
-        folder = await self.in_backend(launcher.prepare, self.person, self.project)
         try:
+            folder = await self.in_backend(launcher.prepare, self.person, self.project)
             devices = await self.in_backend(self.door.devices_for, admitted)
             terms = launcher.launch_terms(admitted.run_id, profile, folder, devices)
             launch = replace(terms, priority=admitted.priority, simulated=admitted.simulated)

@@ -27,6 +27,7 @@ from quotas.domain.runs import RunKind, RunState
 from quotas.domain.terms_docker import HOME_FOLDER, PROJECT_FOLDER
 from quotas.domain.terms_kubernetes import PORT, pod_fields, pod_name, with_what_is_added
 from quotas.domain.units import InvalidValue
+from quotas.services import cluster_bounds
 from quotas.session_variables import session_variables
 from quotas.store import runs as runs_store
 from quotas.store.database import Database
@@ -94,7 +95,10 @@ class KubernetesServer(Gate, KubeSpawner):
     def prepare(self, person: str, project: str) -> str:
         """Return the project's folder as the platform has it; its namespace is there, with its limits and rules."""
         folder = super().prepare(person, project)
-        self.cluster.ensure_project(project)
+        door = self.door
+        self.cluster.ensure_project(
+            project, cluster_bounds.of_project(door.database, project, int(time.time()), door.policy)
+        )
         return folder
 
     def launch_terms(self, run_id: str, profile: Profile, folder: str, devices: Devices) -> Launch:

@@ -15,6 +15,7 @@ from typing import Any
 
 from quotas.domain.launch import RUN_LABEL, RUN_VARIABLE, Launch, Mount
 from quotas.domain.priorities import PREEMPTIBLE
+from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind
 from quotas.domain.terms_docker import (
     HOME_FOLDER,
@@ -133,11 +134,16 @@ def labels(launch: Launch, site: Site) -> dict[str, str]:
 
 
 def resource(launch: Launch) -> str | None:
-    """Return the extended resource that the profile's devices are, None for a run without. Raises InvalidValue."""
-    model = launch.profile.device_model
-    if model is None or launch.simulated:
+    """Return the extended resource that the run's devices are, None for a run without. Raises InvalidValue."""
+    return None if launch.simulated else resource_of(launch.profile)
+
+
+def resource_of(profile: Profile) -> str | None:
+    """Return the extended resource that a profile's devices are, None for one without. Raises InvalidValue."""
+    model = profile.device_model
+    if model is None:
         return None
-    given = _terms(launch).get("resource")
+    given = profile.backend_terms.get("kubernetes", {}).get("resource")
     if given is not None and not (isinstance(given, str) and _RESOURCE.fullmatch(given)):
         raise not_attachable(f"{given!r:.60} is no extended resource", f"{given!r:.60}은(는) 확장 자원이 아닙니다")
     part = _SLICE.fullmatch(model)

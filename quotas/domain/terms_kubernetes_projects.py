@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from quotas.domain.launch import Launch
+from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind
 from quotas.domain.terms_docker import PROJECT_LABEL
-from quotas.domain.terms_kubernetes import HOME_LABEL, PORT, PROJECT_CLAIM, Site, home_claim
+from quotas.domain.terms_kubernetes import HOME_LABEL, PORT, PROJECT_CLAIM, Site, home_claim, resource_of
 
 NAME = "mudeung"
 """Each of these objects is the only one of its kind in its namespace."""
@@ -58,6 +59,40 @@ class Reach:
 
 EVERYWHERE = Reach()
 """The platform, DNS and the internet."""
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A profile that the project may use at this rate, None where it has none, and the seats reserved for it."""
+
+    profile: Profile
+    gflops: int | None = None
+    seats: int = 0
+
+
+def bounds(kinds: Iterable[Offered], gflops: int, catalogue: Iterable[Profile]) -> Bounds:
+    """Return the most that runs of these kinds can have within `gflops` at once, beside their seats.
+
+    Of each thing as much as the kind takes that has most of it for its rate. Devices of the catalogue that none of the
+    kinds has are bounded to none.
+    """
+    most: dict[str, int] = {name: 0 for profile in catalogue if (name := resource_of(profile)) is not None}
+    seats: dict[str, int] = {}
+    for kind in kinds:
+        runs = gflops // kind.gflops if kind.gflops else 0
+        for name, amount in _amounts(kind.profile).items():
+            # One more than fit whole: of two kinds together the parts that are left of each can make one.
+            most[name] = max(most.get(name, 0), (runs + 1) * amount if runs else 0)
+            seats[name] = seats.get(name, 0) + kind.seats * amount
+    total = {name: most.get(name, 0) + seats.get(name, 0) for name in (*most, *seats)}
+    own = {name: total.pop(name, 0) for name in ("runs", "cpu", "memory")}
+    return Bounds(own["runs"], own["cpu"], own["memory"], total)
+
+
+def _amounts(profile: Profile) -> dict[str, int]:
+    device = resource_of(profile)
+    devices = {device: profile.device_count} if device is not None else {}
+    return {"runs": 1, "cpu": profile.cpu_millis, "memory": profile.memory_bytes, **devices}
 
 
 def namespace_fields(project: str, site: Site) -> dict[str, Any]:

@@ -23,7 +23,9 @@ from quotas.domain.terms_kubernetes import (
 )
 from quotas.domain.terms_kubernetes_projects import (
     Bounds,
+    Offered,
     Reach,
+    bounds,
     home_claim_fields,
     limits_fields,
     namespace_fields,
@@ -377,6 +379,19 @@ def test_the_namespace_of_a_project_and_its_limits() -> None:
     assert quota_fields("vision", SITE, Bounds())["spec"] == {"hard": none}
     (limit,) = limits_fields("vision", SITE)["spec"]["limits"]
     assert limit["type"] == "Container"
+
+
+def test_the_bounds_hold_whatever_mix_of_profiles_is_admitted() -> None:
+    npu = replace(CPU, code="npu", device_model="rngd", device_count=1)
+    kinds = [Offered(CPU, 100), Offered(GPU, 1000), Offered(GPU, None, seats=3), Offered(npu, None)]
+    found = bounds(kinds, 5500, [CPU, GPU, npu])
+    memory = CPU.memory_bytes
+    assert found == Bounds(56 + 3, 59 * 1500, 59 * memory, {"nvidia.com/gpu": 12 + 6, "furiosa.ai/rngd": 0})
+    for gpus in range(6):
+        cpus = (5500 - 1000 * gpus) // 100
+        assert cpus + gpus + 3 <= (found.runs or 0)
+        assert 2 * gpus + 6 <= found.devices["nvidia.com/gpu"]
+    assert bounds([], 10**6, [GPU]) == Bounds(0, 0, 0, {"nvidia.com/gpu": 0})
 
 
 def test_who_reaches_a_project_s_pods_and_whom_they_reach() -> None:

@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import bindparam, update
 
 from quotas.domain.runs import Outcome, RunState
-from quotas.domain.terms_kubernetes_projects import Bounds
 from quotas.services import check
 from quotas.services import profiles as services
 from quotas.store.database import Database
@@ -172,26 +171,36 @@ def test_what_kubespawner_would_take_of_the_options_starts_nothing(platform: Pla
 
 
 def test_an_image_that_is_nowhere_is_refused(platform: Platform) -> None:
-    answer = platform.start_server("ada", "vision", LARGE)
-    if answer.status_code != 202:
-        assert answer.status_code == 409
-        assert "never-built" in answer.json()["message"]
-    else:
-        events = platform.progress("ada", "vision")
-        assert "never-built" in json.dumps(events[-1])
-        assert events[-1]["failed"]
+    assert platform.start_server("ada", "vision", LARGE).status_code in (201, 202)  # it is pending
+    events = platform.progress("ada", "vision")
+    assert events[-1]["failed"]
+    assert f"The image {ABSENT}" in events[-1]["message"]
     assert platform.runs("vision")[0].charge in (0, None)
 
 
 def test_a_quota_of_the_namespace_is_a_refusal_with_its_words(platform: Platform, place: Corner) -> None:
-    place.backend().ensure_project("vision", Bounds(runs=0))
+    """An operator's own limit, beside the one that follows from the award."""
+    folder = f"/api/v1/namespaces/{place.site.namespace_of('vision')}/resourcequotas"
+    place.api.post(folder, {"metadata": {"name": "closed"}, "spec": {"hard": {"pods": "0"}}})
+    until(lambda: place.api.get(f"{folder}/closed")["status"].get("hard"))
     try:
         for _ in range(6):  # more than any limit of failures in a row
             answer = platform.start_server("ada", "vision")
             assert answer.status_code == 503
             assert "exceeded quota" in answer.json()["message"]
     finally:
-        place.backend().ensure_project("vision", Bounds())
+        place.api.delete(f"{folder}/closed")
+
+
+def test_the_namespace_is_bounded_by_the_award(platform: Platform, place: Corner) -> None:
+    """A ceiling of 200,000 GFLOPS and as much that may be borrowed: five H100s of 66,900, and one beside a mix."""
+    platform.start_server("ben", "robots")
+    path = "/api/v1/namespaces/{}/resourcequotas/mudeung"
+    robots = place.api.get(path.format(place.site.namespace_of("robots")))["spec"]["hard"]
+    platform.stop_server("ben", "robots")
+    assert (robots["requests.nvidia.com/gpu"], robots["pods"]) == ("0", "21")
+    vision = place.api.get(path.format(place.site.namespace_of("vision")))["spec"]["hard"]
+    assert vision["requests.nvidia.com/gpu"] == "6"
 
 
 def test_a_pod_that_somebody_deletes_ends_its_server_at_its_true_end(platform: Platform, place: Corner) -> None:
