@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -95,9 +96,13 @@ class Installed:
         return self.tools.run("helm", *words, *chart, given=given, seconds=READY_SECONDS)
 
     def wait(self) -> None:
-        """Every program is ready."""
-        names = [f"deployment/{name}" for name in PROGRAMS]
-        self.kubectl("rollout", "status", f"--timeout={READY_SECONDS}s", *names, seconds=READY_SECONDS + 10)
+        """Every program is ready; where one is not, what it is and says is told."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not rolled_out(self):
+            if time.monotonic() > deadline:
+                words = ("--namespace", NAMESPACE, "get", "pods,events", "-o", "wide")
+                pytest.fail(self.tools.run("kubectl", *words).stdout)
+            time.sleep(1)
 
     def kubectl(self, *words: str, given: str | None = None, seconds: int = READY_SECONDS) -> str:
         return self.tools.kubectl("--namespace", NAMESPACE, *words, given=given, seconds=seconds)
@@ -129,7 +134,13 @@ class Installed:
                 line = forwarding.stdout.readline() if forwarding.stdout else ""
                 found = re.search(r"127\.0\.0\.1:(\d+)", line)
                 assert found, line
-                yield f"http://127.0.0.1:{found[1]}"
+                address = f"http://127.0.0.1:{found[1]}"
+                deadline = time.monotonic() + 60
+                # The hub is ready a moment before the proxy knows of it.
+                while httpx.get(f"{address}/hub/login").status_code != httpx.codes.OK:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.5)
+                yield address
             finally:
                 forwarding.terminate()
 
@@ -217,6 +228,33 @@ def test_a_person_logs_in_and_reaches_hub_and_portal(member: Browser) -> None:
     assert member.open("/hub/home").status == httpx.codes.OK
 
 
+def test_a_scheduled_notebook_runs_as_a_job_and_is_charged(installed: Installed, member: Browser) -> None:
+    portal = f"/services/portal/api/projects/{PROJECT}"
+    asked = {"note": "test", "expires_in": 600}
+    token = str(member.call("POST", f"/hub/api/users/{MEMBER}/tokens", asked)["token"])
+    at = datetime.fromtimestamp(int(time.time()) + 2, UTC).isoformat()
+    body = {"notebook": "train_digits.ipynb", "profile": "cpu-small", "at": at, "title": "test", "timeout_seconds": 300}
+    schedule = member.call("POST", f"{portal}/schedules", body, token=token)["id"]
+    deadline = time.monotonic() + READY_SECONDS
+    run: dict[str, Any] = {}
+    while run.get("state") != "succeeded":
+        assert time.monotonic() < deadline, run
+        assert run.get("state") not in {"failed", "refused", "lost"}, run
+        time.sleep(1)
+        runs = member.call("GET", f"{portal}/runs", token=token)
+        run = next((each for each in runs if each["schedule_id"] == schedule), {})
+    charges = installed.database("SELECT count(*) FROM charges WHERE run_id = '" + run["id"] + "'")  # noqa: S608
+    assert charges == "1"
+
+
+def test_no_program_was_refused_anything_by_the_cluster(installed: Installed) -> None:
+    """What they have done so far needed no right that they lack."""
+    for program in PROGRAMS:
+        printed = installed.kubectl("logs", f"deployment/{program}", "--container", program)
+        assert "forbidden" not in printed.lower(), program
+        assert "Traceback" not in printed, program
+
+
 def test_an_account_may_do_what_the_chart_lists_and_nothing_else(installed: Installed) -> None:
     for account, expected in RIGHTS.items():
         assert _rights(installed, account) == {name: set(verbs.split()) for name, verbs in expected.items()}, account
@@ -284,7 +322,7 @@ def test_an_upgrade_keeps_secrets_ledger_and_running_servers(installed: Installe
     assert done.returncode == 0, done.stderr
     # The proxy stays as it is, so that the server answers all the while that the hub is away.
     answered = 0
-    while not _rolled_out(installed):
+    while not rolled_out(installed):
         assert member.call("GET", path)["started"] == began
         answered += 1
         time.sleep(0.5)
@@ -299,7 +337,7 @@ def test_an_upgrade_keeps_secrets_ledger_and_running_servers(installed: Installe
     member.call("DELETE", f"/hub/api/users/{MEMBER}/servers/{PROJECT}")
 
 
-def _rolled_out(installed: Installed) -> bool:
+def rolled_out(installed: Installed) -> bool:
     found = installed.tools.get("deployments", "--namespace", NAMESPACE)["items"]
     assert len(found) == len(PROGRAMS)
     return all(
