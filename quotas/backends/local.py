@@ -139,7 +139,7 @@ class LocalBackend:
         return tuple(run_id for run_id in named if run_id in alive or not (self._record(run_id) / "started").exists())
 
     def lacks(self, run_id: str, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return those of the device files that cannot be opened: processes see the machine's own."""
+        """Return those of the device files that cannot be opened here: processes see the machine's own."""
         del run_id
         return devices.unopenable(paths)
 
