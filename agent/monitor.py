@@ -59,7 +59,11 @@ class Monitor:
         """Why NVML cannot be asked, though the machine may well have GPUs; empty while it can, or has none."""
 
     def close(self) -> None:
-        """NVML is closed and waited for no more."""
+        """Nothing of the machine is held open."""
+        self._close_nvml()
+        self._runs.close()
+
+    def _close_nvml(self) -> None:
         if self._watch is not None:
             self._watch.close()
         if self._nvidia is not None:
@@ -94,7 +98,7 @@ class Monitor:
         if not self._wants_nvml or needless or now < self._open_again_at:
             return
         self._open_again_at = now + REOPEN_SECONDS
-        self.close()
+        self._close_nvml()
         try:
             self._nvidia = Nvidia(self._proc)
         except NoLibrary as none:

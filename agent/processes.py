@@ -26,6 +26,8 @@ class Labels(Protocol):
 
     def run_of(self, container: str) -> str: ...
 
+    def close(self) -> None: ...
+
 
 class DockerLabels:
     """The run's label as Docker's engine has it; a container that is gone or has no label is of no run."""
@@ -48,6 +50,12 @@ class DockerLabels:
         except (docker.errors.DockerException, RequestException) as error:
             raise OSError(f"Docker's engine: {error}") from None
         return str((found.labels or {}).get(RUN_LABEL, ""))
+
+    def close(self) -> None:
+        """The engine is no longer connected to."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
 
 class Runs:
@@ -84,6 +92,11 @@ class Runs:
         """Only these processes are remembered."""
         for pid in self._known.keys() - pids:
             os.close(self._known.pop(pid)[0])
+
+    def close(self) -> None:
+        """Nothing is remembered, and no container is asked about."""
+        self.forget_others(set())
+        self._labels.close()
 
     def _find(self, folder: int) -> str | None:
         """Return the run, "" for none, or None where that could not be asked and should be asked again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,9 @@ class Engine:
         if self.away:
             raise OSError("no engine")
         return self.runs.get(container, "")
+
+    def close(self) -> None:
+        self.away = True
 
 
 def process(proc: Path, pid: int, cgroup: str, **environment: str) -> None:
@@ -131,8 +135,8 @@ def test_an_engine_that_is_away_is_asked_again_later(
 
 def test_an_engine_that_is_not_there_is_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    with pytest.raises(OSError, match="engine"):
-        DockerLabels().run_of(CONTAINER)
+    with contextlib.closing(DockerLabels()) as labels, pytest.raises(OSError, match="engine"):
+        labels.run_of(CONTAINER)
 
 
 @pytest.mark.docker
@@ -147,10 +151,10 @@ def test_docker_s_engine_tells_the_label() -> None:
     container = client.containers.create(image, ["true"], labels={"mudeung.run": run})
     plain = client.containers.create(image, ["true"])
     try:
-        labels = DockerLabels()
-        assert labels.run_of(container.id) == run
-        assert labels.run_of(plain.id) == ""
-        assert labels.run_of("ef" * 32) == ""
+        with contextlib.closing(DockerLabels()) as labels:
+            assert labels.run_of(container.id) == run
+            assert labels.run_of(plain.id) == ""
+            assert labels.run_of("ef" * 32) == ""
     finally:
         container.remove(force=True)
         plain.remove(force=True)
