@@ -31,6 +31,7 @@ from cli import (
     settings,
     status,
     up,
+    usage,
 )
 from cli.demo import command as demo
 from cli.session import LanguageOption, RootHomeOption
@@ -67,6 +68,7 @@ for part in (
     queue,
     notices,
     recalls,
+    usage,
     settings,
     agent,
 ):
