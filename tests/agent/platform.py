@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -95,6 +96,13 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     platform: Platform
+    connections: list[socket.socket]
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """Accept a connection, and remember it: one that is kept alive outlives a server that is closed."""
+        connection, address = super().get_request()
+        self.connections.append(connection)
+        return connection, address
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: an agent that is killed leaves its connection half open, as the tests mean it to."""
@@ -104,7 +112,7 @@ class _Server(ThreadingHTTPServer):
 def serving(platform: Platform, port: int = 0) -> Iterator[int]:
     """The platform answers within, at its `url`; the port is given back at the end, so that it can be away."""
     server = _Server(("127.0.0.1", port), _Handler)
-    server.platform = platform
+    server.platform, server.connections = platform, []
     platform.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -113,4 +121,7 @@ def serving(platform: Platform, port: int = 0) -> Iterator[int]:
     finally:
         server.shutdown()
         server.server_close()
+        for connection in server.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         thread.join(5)
