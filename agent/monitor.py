@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent import npus
-from agent.nvidia import Listing, Lost, NoLibrary, Nvidia, Opened, Reading, Stale
+from agent.nvidia import Listing, Lost, NoLibrary, Nvidia, Stale
 from agent.processes import DockerLabels, Labels, Runs
 from agent.watching import Told, Watch
 from quotas.domain.node_reports import DeviceEvent, DeviceKind, EventKind, FoundDevice, Process, Sample
@@ -113,7 +113,7 @@ class Monitor:
             self._listing = Listing({}, {}, {})
             return not self.broken
         try:
-            self._listing = self._nvidia.list()
+            self._listing = self._nvidia.look()
         except OSError as error:
             self._told_broken(str(error))
             return False
@@ -206,10 +206,10 @@ class Monitor:
         pids: set[int] = set()
         stale = False
         for uuid, opened in self._listing.devices.items():
-            if uuid in self.lost:
+            if self._nvidia is None or uuid in self.lost:
                 continue
             try:
-                reading = self._read(opened)
+                busy, memory, power, running = self._nvidia.read(opened)
             except Lost:
                 events.append(self._lose(uuid, _now()))
                 continue
@@ -221,22 +221,13 @@ class Monitor:
             if covered <= 0:
                 continue
             processes: tuple[Process, ...] = ()
-            if reading.processes:
-                processes = tuple([self._process(pid, size, pids) for pid, size in reading.processes])
-            busy, memory, power, _ = reading
+            if running:
+                processes = tuple([Process(pid, size, self._runs.of(pid)) for pid, size in running])
+                pids.update([pid for pid, _ in running])
             samples.append(Sample(uuid, at_ms / 1000, covered / 1000, busy, memory, power, processes))
         self._runs.forget_others(pids)
         samples += self._of_npus(covers_ms)
         return samples, events, stale
-
-    def _read(self, opened: Opened) -> Reading:
-        if self._nvidia is None:
-            raise Stale("NVML is closed")
-        return self._nvidia.read(opened)
-
-    def _process(self, pid: int, memory_bytes: int, pids: set[int]) -> Process:
-        pids.add(pid)
-        return Process(pid, memory_bytes, self._runs.of(pid))
 
     def _of_npus(self, covers_ms: Callable[[str, int], int]) -> list[Sample]:
         """Return that the NPUs are there: their drivers' files say nothing of their use."""
@@ -254,11 +245,10 @@ class Monitor:
         """Return the processes that are on the device now. Raises OSError where that cannot be said."""
         opened = self._listing.devices.get(uuid)
         if opened is not None:
-            try:
-                with self._lock:
-                    return [pid for pid, _ in self._read(opened).processes]
-            except (Lost, Stale) as error:
-                raise OSError(f"the device does not answer: {error}") from None
+            with self._lock:
+                if self._nvidia is None:
+                    raise OSError("NVML is closed")
+                return self._nvidia.processes(opened)
         device = self._npus.get(uuid)
         if device is None or device.kind is not DeviceKind.NPU:
             raise OSError("there is no such device")

@@ -76,9 +76,10 @@ class Runs:
         """Return the run's UUID; an empty string for a process of none, or one that has ended."""
         known = self._known.get(pid)
         if known is not None:
-            if known[1] is not None and os.access("cgroup", os.F_OK, dir_fd=known[0]):
-                return known[1]
-            os.close(known[0])
+            folder, run = known
+            if run is not None and os.access("cgroup", os.F_OK, dir_fd=folder):
+                return run
+            os.close(folder)
             del self._known[pid]
         try:
             folder = os.open(self._proc / str(pid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

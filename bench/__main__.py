@@ -45,6 +45,10 @@ MEASUREMENTS: dict[str, tuple[list[str], str]] = {
         ["class_of_60"],
         "a class of 60 at once: our time to half and to all ready ÷ plain JupyterHub's with long timeouts",
     ),
+    "agent": (
+        ["agent"],
+        "CPU of the machine's agent: a round of samples ÷ a bare loop of the same NVML calls, and its share of a core",
+    ),
 }
 """Name → (module of `bench` and its arguments, what it measures)."""
 
