@@ -15,10 +15,10 @@ UV_VERSION := 0.13
 COMPILE = $(PYTHON_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(ARGS)
 
-.PHONY: help setup run demo test nightly lint bench image lock clean
+.PHONY: help setup run demo gpu-check test nightly lint bench image lab lock clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: BACKEND=$(BACKEND) (or docker), PORT=, HOME_DIR=$(HOME_DIR), BASE=$(BASE), ARGS="
 
@@ -32,6 +32,9 @@ run: setup ## Start the platform (HOME_DIR, PORT, BACKEND)
 demo: setup ## Show the whole round on this machine, and clean up after it (BACKEND)
 	@$(ensure_image)
 	@$(PYTHON_BIN)/mudeung demo --backend $(BACKEND) $(ARGS)
+
+gpu-check: setup ## Show all of it on this machine's own GPUs (BACKEND, ARGS="--write FILE")
+	@$(PYTHON_BIN)/mudeung gpu-check --backend $(BACKEND) $(ARGS)
 
 test: setup ## Run the tests (ARGS="-k word" for some of them)
 	@$(PYTHON_BIN)/pytest --numprocesses 2 --dist loadgroup $(ARGS)
