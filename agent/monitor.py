@@ -77,11 +77,12 @@ class Monitor:
         with self._lock:
             at = _now()
             self._open_nvml()
+            before = self._listing
             # Where NVML cannot be asked nothing is known of GPUs, least of all that they are lost.
             asked = self._list_nvml()
             self._npus = {device.uuid: device for device in npus.find(self._root)}
             there = set(self._npus) | set(self._listing.devices)
-            missing = self.present - there - self.lost
+            missing = self.present - there - self.lost - self._cut_otherwise(before)
             if not asked:
                 missing = {uuid for uuid in missing if not _is_nvidia(uuid)}
             events = [self._lose(uuid, at) for uuid in sorted(missing)]
@@ -90,6 +91,13 @@ class Monitor:
                 events.append(DeviceEvent(uuid, at, EventKind.BACK))
             self.present = there if asked else {*filter(_is_nvidia, self.present), *there}
             return [*events, *self._new_memory_errors(at)]
+
+    def _cut_otherwise(self, before: Listing) -> set[str]:
+        """Return what is no more as its GPU was cut, was cut anew, or is whole again: that is no loss."""
+        listed = self._listing.devices
+        cut = {opened.found.parent_uuid for opened in listed.values()}
+        fresh = {opened.found.parent_uuid or uuid for uuid, opened in listed.items() if uuid not in before.devices}
+        return {uuid for uuid, was in before.devices.items() if uuid in cut or was.found.parent_uuid in fresh}
 
     def _open_nvml(self) -> None:
         """NVML is open, where the machine has it; it is opened anew while that may help."""

@@ -71,6 +71,25 @@ def test_a_destroyed_slice_is_lost_and_a_new_one_is_found(monitor: Monitor, load
     assert getattr(monitor.found("MIG-new"), "parent_uuid", "?") == loaded.uuid(6)
 
 
+def test_a_gpu_that_is_cut_or_made_whole_is_not_lost(monitor: Monitor, loaded: Scenario) -> None:
+    monitor.look()
+    with loaded.together():
+        loaded.gpu(0, mig=1)
+        for index in range(2):
+            loaded.slice(0, index, uuid=f"MIG-{index}", name="H100 MIG 3g.40gb", memory_total=2**35, gi=index + 1, ci=0)
+    assert monitor.look() == []
+    assert len(monitor.devices() or ()) == 21
+    with loaded.together():
+        loaded.slice(0, 1, uuid="MIG-2", name="H100 MIG 4g.40gb")
+        loaded.remove_slice(0, 0)
+    assert monitor.look() == []  # cut anew
+    with loaded.together():
+        loaded.gpu(0, mig=0)
+        loaded.remove_slice(0, 1)
+    assert monitor.look() == []  # whole again
+    assert [device.uuid for device in monitor.devices() or ()] == loaded.uuids()
+
+
 def test_memory_errors_are_told_as_they_rise(monitor: Monitor, loaded: Scenario) -> None:
     loaded.gpu(0, ecc_uncorrected=5)
     assert monitor.look() == []  # since when, nobody knows

@@ -12,6 +12,7 @@ import pytest
 from agent import wire
 from agent.buffer import Buffer, BufferInUse, Carried
 from agent.wire import LIMIT_BYTES, Contents
+from portal.nodes import read_report
 from quotas.domain.node_reports import (
     Answer,
     Cleaned,
@@ -57,6 +58,14 @@ def test_a_report_is_json_with_the_contract_s_names() -> None:
     assert read["samples"][0]["processes"] == [vars(sample(1, 1).processes[0])]
     assert read["events"] == [{"uuid": "GPU-1", "at": 2.5, "kind": "xid", "code": 79, "text": "gone"}]
     assert read["cleaned"] == [{"uuid": "GPU-1", "at": 3.5, "problem": "no"}]
+
+
+def test_the_platform_reads_what_the_agent_writes() -> None:
+    device = FoundDevice("MIG-1", DeviceKind.MIG, "H100", 80, 0, 16, "1g.10gb", "GPU-1", ("/dev/nvidia0",), True, "ill")
+    event = DeviceEvent("GPU-1", 2.5, EventKind.XID, 79, "gone")
+    cleaned = Cleaned("GPU-1", 3.5, "no")
+    report = Report("s" * 36, 3, 1.0, "0.1", 10, (device,), (sample(1, 2), sample(2)), (event,), (cleaned,))
+    assert read_report(wire.encode(report)) == report
 
 
 def test_what_is_large_is_split_and_nothing_is_lost() -> None:
