@@ -35,6 +35,7 @@ from cli import (
     usage,
 )
 from cli.demo import command as demo
+from cli.gpu_check import command as gpu_check
 from cli.session import LanguageOption, RootHomeOption
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app = typer.Typer(
 for part in (
     up,
     demo,
+    gpu_check,
     status,
     migrations,
     projects,

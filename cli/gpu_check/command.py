@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import httpx
 import typer
+from websockets.exceptions import WebSocketException
 
 from cli.demo.platform import OwnPlatform
 from cli.demo.story import Differs, NotDone, Story
@@ -18,7 +20,16 @@ from cli.session import Problem, Session, command
 from cli.up import Backend
 from quotas.backends.port import BackendAway
 
-EXPECTED = (Differs, BackendAway, httpx.HTTPError, OSError, LookupError, ValueError)
+EXPECTED = (
+    Differs,
+    BackendAway,
+    httpx.HTTPError,
+    WebSocketException,
+    subprocess.SubprocessError,
+    OSError,
+    LookupError,
+    ValueError,
+)
 """What a step may end with that differs from what should be."""
 
 
@@ -40,8 +51,10 @@ def gpu_check(  # noqa: PLR0913, PLR0917 - they are its options
 ) -> None:
     """Show on this machine's GPUs that the platform works, on a platform of its own.
 
-    Inventory, a server that sees exactly its device, a training notebook metered beside NVML, a scheduled run, charges
-    and release. Exit 0: all of it; 1: a step differs; 3: incomplete, as this machine has no GPU, or no CUDA driver.
+    Inventory, capacity, a server that sees exactly its device, a training
+    metered beside NVML, a scheduled run, charges, release of the device.
+
+    Exit 0: all of it; 1: a step differs; 3: incomplete, without a GPU or CUDA.
     """
     if write is not None and not write.parent.is_dir():
         raise Problem(f"write: there is no folder {write.parent}", f"write: {write.parent} 폴더가 없습니다")

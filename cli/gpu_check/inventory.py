@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cli.demo.story import Differs, NotDone, Step
 from cli.gpu_check import nvml
+from cli.supervision.programs import ROOT
 
 SMI = "nvidia-smi"
 SMI_SECONDS = 60
@@ -91,14 +94,34 @@ def _printed(program: str, *words: str) -> str:
     return done.stdout
 
 
+def compare_with_agent(step: Step, machine: Machine) -> None:
+    """What the agent would report are NVML's devices, with the same memory; slices are named with their profile."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "agent", "--print", "-o", "json"],
+        capture_output=True,
+        text=True,
+        timeout=SMI_SECONDS,
+        cwd=ROOT,
+        check=False,
+    )
+    step.expect(done.returncode == 0, "mudeung agent --print to succeed", f"exit {done.returncode}: {done.stderr}")
+    read = {str(each["uuid"]): each for each in json.loads(done.stdout) if each["kind"] != "npu"}
+    own = {device.uuid: device for device in machine.devices}
+    step.expect(read.keys() == own.keys(), f"NVML's devices {sorted(own)}", sorted(read))
+    for uuid, device in own.items():
+        found = read[uuid]
+        near = abs(found["memory_bytes"] - device.memory_bytes) <= MEMORY_SHARE * device.memory_bytes
+        step.expect(near, f"{device.memory_bytes} bytes of {uuid}", found["memory_bytes"])
+        step.expect(bool(found["mig_profile"]) == device.is_slice, f"{uuid} to be a slice, or none", found)
+        step.expect(found["parent_uuid"] == device.parent_uuid, f"{uuid} to be of {device.parent_uuid}", found)
+        units = "-" if found["units"] is None else f"{found['units']} SM"
+        step.note(f"{uuid}: {found['memory_bytes'] / 2**20:,.0f} MiB, {units}, MIG {found['mig_profile'] or '-'}")
+
+
 def compare_with_platform(step: Step, machine: Machine, rows: Iterable[Mapping[str, Any]]) -> None:
-    """The platform's devices are NVML's, with the same memory; each is noted with its model of the catalogue."""
+    """The platform's devices are NVML's; each is noted with its model of the catalogue, or that it has none."""
     listed = {str(row["uuid"]): row for row in rows}
     own = {device.uuid: device for device in machine.devices}
     step.expect(listed.keys() == own.keys(), f"NVML's devices {sorted(own)}", sorted(listed))
     for uuid, device in own.items():
-        said = float(listed[uuid]["memory_gib"]) * 2**30
-        near = abs(said - device.memory_bytes) <= MEMORY_SHARE * device.memory_bytes
-        step.expect(near, f"{device.memory_bytes} bytes of {uuid}", said)
-        model = listed[uuid]["device_model"]
-        step.note(f"{uuid}: {device.name} → {model or '-'}")
+        step.note(f"{uuid}: {device.name} → {listed[uuid]['device_model'] or '?'}")

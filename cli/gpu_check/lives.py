@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import psutil
 
@@ -86,7 +88,7 @@ class Lives:
         run = variables.get(RUN_VARIABLE)
         if run is None or run in self.found:
             return
-        self.found[run] = Life(process.create_time())
+        self.found[run] = Life(_began(process.pid))
         self._processes[process.pid] = run, process
 
     def _ask_engine(self) -> None:
@@ -98,3 +100,11 @@ class Lives:
             for run, life in self.found.items():
                 if run not in seen and life.ended_at is None:
                     self.found[run] = replace(life, ended_at=time.time())
+
+
+def _began(pid: int) -> float:
+    """Return when the process began, to a hundredth of a second: `psutil` knows it by the second of the boot only."""
+    after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    ticks = int(after_name[19])  # field 22, counted from the second one after the name
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age

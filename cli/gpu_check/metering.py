@@ -12,8 +12,6 @@ from cli.demo.platform import OwnPlatform
 from cli.demo.story import Differs
 from cli.gpu_check import nvml
 from cli.gpu_check.nvml import Poll
-from quotas.home import open_home
-from quotas.services import usage
 
 POLL_SECONDS = 1.0
 MOST_POLLS = 86_400
@@ -118,24 +116,17 @@ def most(polls: Sequence[Poll], told: Callable[[Poll], float | None]) -> float:
 
 def of_run(platform: OwnPlatform, run: str, least_seconds: float, limit_seconds: float) -> Figures:
     """Return what the platform metered of the run, once it covers so much or the limit has passed."""
-    database = open_home(platform.home, backend=platform.backend).database()
     deadline = time.monotonic() + limit_seconds
-    try:
-        while True:
-            found = usage.of_run(database, run, int(time.time()))
-            if found is None:
-                raise Differs(f"run {run} in the ledger", "none")
-            use = found.line.use
-            if use.seen_milliseconds >= least_seconds * 1000 or time.monotonic() > deadline:
-                return Figures(
-                    use.seen_milliseconds / 1000,
-                    use.busy_milliseconds / 1000 if use.measured_milliseconds else None,
-                    use.energy_millijoules / 1000 if use.energy_millijoules else None,
-                    use.most_memory_bytes,
-                )
-            time.sleep(POLL_SECONDS)
-    finally:
-        database.close()
+    while True:
+        parts = platform.read("usage", "--run", run)["intervals"]
+        seen, measured, busy, energy = (
+            sum(int(part[name]) for part in parts) / 1000
+            for name in ("seen_milliseconds", "measured_milliseconds", "busy_milliseconds", "energy_millijoules")
+        )
+        if seen >= least_seconds or time.monotonic() > deadline:
+            most = max((int(part["most_memory_bytes"]) for part in parts), default=0)
+            return Figures(seen, busy if measured else None, energy or None, most)
+        time.sleep(POLL_SECONDS)
 
 
 @dataclass(frozen=True)

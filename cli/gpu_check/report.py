@@ -92,4 +92,4 @@ def _steps(story: Story) -> list[str]:
 
 def _plain(text: str) -> str:
     """Return the text so that Markdown shows it as it is."""
-    return re.sub(r"([\\`*_<>|#\[\]])", r"\\\1", text.strip())
+    return re.sub(r"([\\`*<>])", r"\\\1", text.strip())

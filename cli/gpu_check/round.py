@@ -24,7 +24,7 @@ from cli.gpu_check.servers import Person
 from quotas.home import open_home
 
 SERVERS = 2
-"""So many devices are left in use at most, so that the next start finds none."""
+"""So many devices are in use at most, others are drained; the award is for one more, which then finds none."""
 SCRUB_SECONDS = 180.0
 METER_SECONDS = 60.0
 """Beside three intervals of the agent: until when the last sample of a run is to be there."""
@@ -103,6 +103,9 @@ class Check:
         ):
             inventory.compare_with_smi(step, self.machine)
 
+        with self.story.step("The agent reads the same devices", "에이전트가 같은 장치를 읽음") as step:
+            inventory.compare_with_agent(step, self.machine)
+
     def _add_machine(self) -> None:
         machine = self.known_machine
         with self.story.step(
@@ -112,9 +115,11 @@ class Check:
             step.note(self.agent.start(token))
         with self.story.step("Its devices appear as NVML lists them", "장치가 NVML 목록대로 나타남") as step:
             rows = centre.wait_for_devices(self.platform, self.agent, len(machine.devices))
+            if self.options.model is not None:
+                rows = centre.match(self.platform, step, self.options.model)
             inventory.compare_with_platform(step, machine, rows)
             self.model = centre.choose_model(rows, self.options.model)
-            step.note(f"{step.title}: {self.model}")
+            step.note(f"→ {self.model}")
             self.uuids = [str(row["uuid"]) for row in rows if row["device_model"] == self.model]
         with self.story.step("They are the pool's capacity", "풀의 용량이 됨") as step:
             found = centre.capacity(self.platform, self.model)
@@ -125,7 +130,8 @@ class Check:
     def _offer(self) -> None:
         english = "A profile with one of them is rated and offered to a project"
         with self.story.step(english, "장치 1개 프로필에 요율을 정해 과제에 제공") as step:
-            self.rate = centre.offer(self.platform, step, self.model, SERVERS)
+            centre.leave_only_this_machine(self.platform, step, self.model)
+            self.rate = centre.offer(self.platform, step, self.model, SERVERS + 1)
             step.note(f"{PROFILE}: {self.rate:,} GFLOPS")
 
     def _use(self, people: list[Person]) -> None:
@@ -137,12 +143,16 @@ class Check:
         self._others(people, uuid)
         trained = self._train(first, uuid)
         with self.story.step("The server is stopped and charged", "서버 중지 및 청구") as step:
-            self.charged.append(first.stop(step, str(run["id"])))
-        self._meter(self.charged[0], uuid)
-        self._release(uuid)
-        batch_uuid = self._schedule(first, trained)
+            ended = first.stop(step, str(run["id"]))
+            self.charged.append(ended)
+        self._meter(ended, uuid)
+        with self.story.step("The device is scrubbed, and can be held again", "장치를 소거하고 다시 사용 가능") as step:
+            self._release(step, uuid)
+        self._schedule(first, trained)
         self._charges()
-        self._release(batch_uuid)
+        with self.story.step("Every device is scrubbed, and can be held again", "모든 장치를 소거") as step:
+            for each in sorted(self.holders):
+                self._release(step, each)
 
     def _held(self, step: Step, run: str) -> str:
         """Return the one device that the run holds."""
@@ -168,10 +178,16 @@ class Check:
 
     def _given(self, step: Step, seen: Mapping[str, Any], uuid: str) -> None:
         """By its environment, or by the container's, a process is given the device and no other."""
-        name = "attached" if self.platform.backend == "docker" else "visible"
-        variable = {"attached": "NVIDIA_VISIBLE_DEVICES", "visible": "CUDA_VISIBLE_DEVICES"}[name]
+        name, variable = self._variable
         step.expect(seen[name] == uuid, f"{variable}={uuid}", seen)
         step.note(f"{variable}={seen[name]}")
+
+    @property
+    def _variable(self) -> tuple[str, str]:
+        """By which variable a server is told its device: how the kernel's answer names it, and its own name."""
+        if self.platform.backend == "docker":
+            return "attached", "NVIDIA_VISIBLE_DEVICES"
+        return "visible", "CUDA_VISIBLE_DEVICES"
 
     def _must_compute(self) -> None:
         """Raise NotDone where this machine has no driver that can compute; the check is incomplete then."""
@@ -234,16 +250,15 @@ class Check:
             told = [each for each in compared if each.holds]
             step.expect(len(told) > 1, "at least one figure of use that both tell", compared)
 
-    def _release(self, uuid: str) -> None:
-        with self.story.step("The device is scrubbed, and can be held again", "장치를 소거하고 다시 사용 가능") as step:
-            seconds = SCRUB_SECONDS + 3 * self.options.interval_seconds
-            states = centre.wait_until_available(self.platform, self.agent, uuid, seconds)
-            scrubs, runs = self.agent.scrubs(uuid), self.holders[uuid]
-            step.expect(len(scrubs) == runs and min(scrubs) > 0, f"{runs} scrubs of {uuid}", self.agent.printed())
-            step.note(f"{uuid}: {' → '.join(states)}; {scrubs[-1] / 2**20:,.0f} MiB")
+    def _release(self, step: Step, uuid: str) -> None:
+        seconds = SCRUB_SECONDS + 3 * self.options.interval_seconds
+        states = centre.wait_until_available(self.platform, self.agent, uuid, seconds)
+        scrubs, runs = self.agent.scrubs(uuid), self.holders[uuid]
+        step.expect(len(scrubs) == runs and min(scrubs) > 0, f"{runs} scrubs of {uuid}", self.agent.printed())
+        step.note(f"{uuid}: {' → '.join(states)}; {len(scrubs)} × {scrubs[-1] / 2**20:,.0f} MiB")
 
-    def _schedule(self, person: Person, trained: bool) -> str:
-        """Run the notebook by schedule; return the device that it had."""
+    def _schedule(self, person: Person, trained: bool) -> None:
+        """Run the notebook by schedule, on one device of the model."""
         english = "The same notebook runs by schedule" if trained else "A notebook runs by schedule"
         with self.story.step(english, "노트북 예약 실행") as step:
             path = training.NOTEBOOK if trained else training.LOOKING
@@ -255,16 +270,21 @@ class Check:
             step.expect(found["state"] == "succeeded", "a run that succeeded", found)
             folder = open_home(self.platform.home, backend=self.platform.backend).project_folder(PROJECT)
             printed = output_text(json.loads((folder / found["output"]).read_text(encoding="utf-8")))
-            step.expect(len(had) == 1, f"one device that run {found['id']} held", had)
-            [uuid] = had
+            if trained:
+                result = cuda.line(printed, "result")
+                [uuid] = [each for each in self.uuids if cuda.plain(each) == result["uuid"]] or [""]
+                step.expect(uuid, f"one of {self.uuids}", result["uuid"])
+                training.check_result(step, result, uuid)
+            else:
+                seen = cuda.line(printed, "seen")
+                uuid = str(seen[self._variable[0]])
+                step.expect(uuid in self.uuids, f"one of {self.uuids}", seen)
+                self._given(step, seen, uuid)
+            # A short run may be over before it is looked at; that its device is scrubbed afterwards says the same.
+            step.expect(had <= {uuid}, f"no other device than {uuid}", had)
             self.holders[uuid] += 1
             step.note(f"{found['output']}: {uuid}")
-            if trained:
-                training.check_result(step, cuda.line(printed, "result"), uuid)
-            else:
-                self._given(step, cuda.line(printed, "seen"), uuid)
             self.charged.append(servers.settled(self.platform, str(found["id"])))
-        return uuid
 
     def _charges(self) -> None:
         with self.story.step(

@@ -17,7 +17,7 @@ from cli.gpu_check import centre
 from cli.gpu_check.centre import PROFILE, PROJECT
 
 SETTLE_SECONDS = 90.0
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 
 
 @dataclass
@@ -47,6 +47,8 @@ class Person:
         progress = f"/hub/api/users/{self.name}/servers/{PROJECT}/progress?_xsrf={self.browser.xsrf('/hub/')}"
         events = list(self.browser.follow(following) if pending else self.browser.stream(progress))
         step.expect(events and events[-1].get("ready"), "a server that is ready", events)
+        lab = self.browser.open(f"{self.server}/lab")
+        step.expect(lab.status == 200 and "jupyter-config-data" in lab.html, "JupyterLab", f"{lab.status} {lab.url}")
         return self.open_run()
 
     def open_run(self) -> dict[str, Any]:
@@ -105,10 +107,10 @@ def people(platform: OwnPlatform) -> Iterator[list[Person]]:
     """Each person of the project is logged in."""
     logged_in: list[Person] = []
     try:
-        for name in centre.PEOPLE:
+        for name in centre.people(platform):
             person = Person(platform, name, Browser(platform.url))
             logged_in.append(person)
-            page = person.browser.log_in(name, centre.password(platform, name))
+            page = person.browser.log_in(name, platform.password(name))
             if "/hub/login" in page.url or page.status != 200:
                 raise Differs(f"{name} to be logged in", f"{page.status} {page.url}: {page.text[:300]}")
         yield logged_in

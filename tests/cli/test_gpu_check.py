@@ -26,37 +26,38 @@ from tests.nvml.library import Scenario
 
 MEBIBYTE = 2**20
 INTERVAL = 2
-SECONDS = 12
+SECONDS = 8
 BUSY, WATTS, USED = 60, 300, 20 * 2**30
 DEVICE_MEMORY = 8 * MEBIBYTE
 """Of each device of the small CUDA library, whose memory is a file."""
 
 PROMISED = [
     "NVML says what this machine has",
+    "The agent reads the same devices",
     "The platform starts (local)",
     "An operator adds this machine; its agent starts",
     "Its devices appear as NVML lists them",
     "They are the pool's capacity",
     "A profile with one of them is rated and offered to a project",
-    "gpu-first starts a server",
+    "pi starts a server",
     "Its kernel is given exactly that device",
     "A second server has another device",
     "With none free the next start is refused",
     "The second server is stopped and charged",
-    "Its use is read for 12 s all the same",
+    "Its use is read for 8 s all the same",
     "The server is stopped and charged",
     "What was metered is what NVML says",
     "The device is scrubbed, and can be held again",
     "A notebook runs by schedule",
     "Each run is charged its rate for its true seconds",
-    "The device is scrubbed, and can be held again",
+    "Every device is scrubbed, and can be held again",
     "Every invariant of the ledger holds",
     "Everything ends; nothing is left running",
 ]
 NOT_DONE = ["nvidia-smi lists the same devices", "CUDA sees exactly that device", "A training notebook computes on it"]
 
 
-def run_check(tmp_path: Path, *words: str, seconds: int = 110, **variables: str) -> tuple[int, str]:
+def run_check(tmp_path: Path, *words: str, seconds: int = 280, **variables: str) -> tuple[int, str]:
     """Return the exit code and what was printed; its temporary home is made in `tmp_path`, and gone afterwards."""
     done = subprocess.run(
         [sys.executable, "-m", "cli", "gpu-check", "--lang", "en", *words],
@@ -99,10 +100,12 @@ def test_without_cuda_all_but_cuda_is_shown_and_the_check_is_incomplete(
     tmp_path: Path, machine: tuple[Scenario, dict[str, str]]
 ) -> None:
     scenario, variables = machine
+    charged = r"(notebook|batch): (\d+) s × 66,900 = ([\d,]+) GFLOPS·s; ([\d.]+) s"
     report = tmp_path / "report.md"
     words = ["--seconds", str(SECONDS), "--interval", str(INTERVAL), "--write", str(report)]
     code, printed = run_check(tmp_path, *words, **variables)
     assert code == 3, printed
+    printed = printed.partition("The report:")[0]
     steps = re.findall(r"^ *\d+\. (.) (.*) \([\d.]+ s\)$", printed, re.MULTILINE)
     assert [title for mark, title in steps if mark == "✓"] == PROMISED, printed
     assert [title for mark, title in steps if mark == "–"] == NOT_DONE
@@ -111,6 +114,11 @@ def test_without_cuda_all_but_cuda_is_shown_and_the_check_is_incomplete(
     assert f"CUDA_VISIBLE_DEVICES={first}" in printed
     assert "h100" in next(line for line in printed.splitlines() if f"{first}: NVIDIA H100 80GB HBM3" in line)
     _check_metering(printed)
+    runs = re.findall(charged, printed)
+    assert sorted(kind for kind, *_ in runs) == ["batch", "notebook", "notebook"]
+    for _, seconds, charge, lived in runs:
+        assert int(charge.replace(",", "")) == 66_900 * int(seconds)
+        assert abs(int(seconds) - float(lived)) <= 1.5
     for number in range(2):
         memory = (tmp_path / "memory" / scenario.uuid(number)).read_bytes()
         assert memory == bytes(DEVICE_MEMORY)
