@@ -59,23 +59,18 @@ export class Warnings {
       this._dismiss();
     }
     if (warn !== null && left > 0) {
-      this._warn(warn);
+      this._warn();
     }
     this._saveInTime(left, stopAt);
   }
 
-  private _warn(threshold: number): void {
+  private _warn(): void {
     const { facts, language, left } = this.session;
     if (facts === null || left === null) {
       return;
     }
     const why = language === 'ko' ? facts.why_ko : facts.why_en;
-    const texts = [
-      say(language, 'warning', { left: length(language, left), at: instant(language, facts.stop_at_seconds), why })
-    ];
-    if (threshold <= SAVE_SECONDS) {
-      texts.push(say(language, 'lastMinute'));
-    }
+    const at = instant(language, facts.stop_at_seconds);
     const extend: Notification.IAction = {
       label: say(language, 'extend'),
       displayType: 'accent',
@@ -84,8 +79,8 @@ export class Warnings {
         void this.extend();
       }
     };
-    this._dismiss();
-    this._shown = Notification.warning(texts.join(' '), {
+    this._clear('_shown');
+    this._shown = Notification.warning(say(language, 'warning', { left: length(language, left), at, why }), {
       autoClose: false,
       actions: facts.can_extend ? [extend] : []
     });
@@ -95,23 +90,35 @@ export class Warnings {
     const soon = document.hidden ? SAVE_HIDDEN_SECONDS : SAVE_SECONDS;
     if (left <= soon && Math.abs(stopAt - this._savedFor) > SAME_STOP_SECONDS) {
       this._savedFor = stopAt;
+      this._saving = Notification.warning(say(this.session.language, 'lastMinute'), { autoClose: false });
       this.saveAll().catch(error => console.error('mudeung-session: the documents could not be saved', error));
     }
   }
 
+  /** Nothing of an end is shown that is none any more. */
   private _dismiss(): void {
-    const shown = this._shown;
-    this._shown = null;
-    if (shown !== null) {
-      Notification.dismiss(shown);
+    this._clear('_shown');
+    this._clear('_saving');
+  }
+
+  private _clear(name: '_shown' | '_saving'): void {
+    const id = this[name];
+    this[name] = null; // first: what is taken away here was not read by the person
+    if (id !== null) {
+      Notification.dismiss(id);
     }
   }
 
   private _remember(): void {
     const run = this.session.facts?.run;
-    if (run !== undefined && this._warned !== null) {
-      const read: IRead = { run, ...this._warned };
+    if (run === undefined || this._warned === null) {
+      return;
+    }
+    const read: IRead = { run, ...this._warned };
+    try {
       window.localStorage.setItem(STORED, JSON.stringify(read));
+    } catch {
+      // A browser that keeps nothing tells it again when the page is loaded again.
     }
   }
 
@@ -126,6 +133,6 @@ export class Warnings {
 
   private _warned: IWarned | null = null;
   private _shown: string | null = null;
+  private _saving: string | null = null;
   private _savedFor = 0;
 }
-

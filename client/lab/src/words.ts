@@ -41,11 +41,11 @@ const WORDS = {
   category: ['Mudeung', 'Mudeung'],
   commandShow: ['Show the time left of this server', '이 서버의 남은 시간 보기'],
   commandExtend: ['Extend this server', '이 서버 연장'],
-  warning: ['{left} left: this server stops at {at}. Reason: {why}.', '{left} 남음: 이 서버는 {at}에 중지됩니다. 이유: {why}.'],
+  // JupyterLab shows the first 140 characters of a notification.
+  warning: ['{left} left; this server stops at {at}: {why}.', '{left} 남음. 이 서버는 {at}에 중지됩니다: {why}.'],
   lastMinute: [
-    'Your open documents are being saved. Files stay; what kernels have in memory, such as variables and models that' +
-      ' were not written to a file, is lost.',
-    '열린 문서를 저장합니다. 파일은 남고, 파일로 저장하지 않은 변수나 모델 등 커널 메모리의 내용은 사라집니다.'
+    'Your documents are being saved. Files stay; what kernels have in memory, such as variables and models, is lost.',
+    '열린 문서를 저장합니다. 파일은 남고, 변수와 모델 등 커널 메모리의 내용은 사라집니다.'
   ]
 } as const satisfies Record<string, readonly [string, string]>;
 
