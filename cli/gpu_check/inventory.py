@@ -17,6 +17,8 @@ from cli.supervision.programs import ROOT
 
 SMI = "nvidia-smi"
 SMI_SECONDS = 60
+NVIDIA = ("GPU-", "MIG-")
+"""How the UUIDs of NVIDIA's devices begin; a machine may have NPUs beside them."""
 MEMORY_SHARE = 0.02
 """By which two readings of a device's memory may differ: some leave out what the driver keeps for itself."""
 _GPU = re.compile(r"GPU \d+: .* \(UUID: (GPU-[^)]+)\)")
@@ -120,7 +122,7 @@ def compare_with_agent(step: Step, machine: Machine) -> None:
 
 def compare_with_platform(step: Step, machine: Machine, rows: Iterable[Mapping[str, Any]]) -> None:
     """The platform's devices are NVML's; each is noted with its model of the catalogue, or that it has none."""
-    listed = {str(row["uuid"]): row for row in rows}
+    listed = {str(row["uuid"]): row for row in rows if str(row["uuid"]).startswith(NVIDIA)}
     own = {device.uuid: device for device in machine.devices}
     step.expect(listed.keys() == own.keys(), f"NVML's devices {sorted(own)}", sorted(listed))
     for uuid, device in own.items():

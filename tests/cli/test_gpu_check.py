@@ -10,13 +10,15 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from cli.demo.story import Differs
+from cli.demo.kernel import Kernel
+from cli.demo.story import Differs, Step
 from cli.gpu_check import centre, cuda, inventory, metering, training
 from cli.gpu_check.metering import Figures
 from cli.gpu_check.nvml import Poll
@@ -201,6 +203,38 @@ def test_the_training_computes_what_numpy_does(
     assert np.allclose(names["found"], names["best"], atol=1e-3)
     assert driver.memory.pieces == {}
     assert driver.launches > 3 * result["steps"]
+
+
+class SmallKernel:
+    """Runs cells in this process, with less data than the notebook has by itself."""
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        self.read = read
+        self.names: dict[str, Any] = {}
+
+    def run(self, code: str, seconds: float = 60.0) -> str:
+        assert seconds >= 60
+        exec(code, self.names)  # noqa: S102 - it is our own notebook
+        if "rows" in self.names and self.names["rows"] > 512:
+            self.names.update(rows=512, features=32, rate=0.5)
+        return self.read()
+
+
+def test_a_training_of_a_person_is_as_long_as_asked_and_its_result_is_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = f"GPU-{uuid.UUID(int=5)}"
+    driver = ptx.Driver(uuid.UUID(int=5).bytes)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver if name == cuda.LIBRARY else None)
+    kernel = SmallKernel(lambda: capsys.readouterr().out)
+    result = training.train(cast("Kernel", kernel), 1.5)
+    assert 1.5 <= result["seconds"] < 10
+    step = Step("training")
+    training.check_result(step, result, own)
+    assert "PTX by numpy" in step.notes[0]
+    for wrong in ({"uuid": "other"}, {"final_loss": 2.0}, {"numpy_loss": result["final_loss"] * 1.01}):
+        with pytest.raises(Differs):
+            training.check_result(Step("training"), {**result, **wrong}, own)
 
 
 def test_a_training_whose_kernel_is_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
