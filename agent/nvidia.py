@@ -154,7 +154,7 @@ class Nvidia:
         if errors is not None:
             listing.ecc_errors[uuid] = errors
         mode = self._or_none("nvmlDeviceGetEccMode", gpu)
-        shared: dict[str, Any] = {"ecc": None if mode is None else bool(mode[0]), "problem": self._problem(gpu, errors)}
+        shared: dict[str, Any] = {"ecc": None if mode is None else bool(mode[0]), "problem": self._problem(gpu)}
         cut = self._or_none("nvmlDeviceGetMigMode", gpu)
         if cut is not None and cut[0]:
             self._list_slices(gpu, uuid, shared, listing)
@@ -227,23 +227,20 @@ class Nvidia:
                 files.append(f"/dev/nvidia-caps/nvidia-cap{number.group(1)}")
         return tuple(files)
 
-    def _problem(self, gpu: Any, errors: int | None) -> str:
-        """Return what is wrong with the GPU in words, or an empty string."""
+    def _problem(self, gpu: Any) -> str:
+        """Return why the GPU cannot be used on, or an empty string.
+
+        Memory errors that a reset cures are told as an event: its run may go on to its end.
+        """
         problems = []
         try:
             self.nvml.nvmlDeviceGetMemoryInfo(gpu)
         except self._error as error:
             if _code(error) not in {self.nvml.NVML_ERROR_NOT_SUPPORTED, self.nvml.NVML_ERROR_NO_PERMISSION}:
                 problems.append(f"it does not answer: {error}")
-        if errors:
-            problems.append(f"{errors} memory errors could not be corrected")
         rows = self._or_none("nvmlDeviceGetRemappedRows", gpu)
         if rows is not None and rows[3]:
             problems.append("faulty memory rows could not be replaced")
-        elif rows is not None and rows[2]:
-            problems.append("faulty memory rows are replaced at the next reset")
-        if self._or_none("nvmlDeviceGetRetiredPagesPendingStatus", gpu):
-            problems.append("faulty memory pages are retired at the next reset")
         return "; ".join(problems)
 
     def _or_none(self, name: str, *arguments: object) -> Any:
