@@ -138,8 +138,14 @@ class Runner:
             session = session_variables(self.home, execution.run_id)
             return self.backend.launch(replace(todo, environment={**todo.environment, **session}))
         except InvalidValue as invalid:
-            self._finish(execution, files, _cannot(invalid))
+            self._finish(execution, files, self._cannot_launch(invalid, profile))
             return None
+
+    def _cannot_launch(self, invalid: InvalidValue, profile: Profile) -> Verdict:
+        if invalid.field != "devices":
+            return _cannot(invalid)
+        refused = assignment.refusal(invalid, self.backend.name, profile)
+        return Verdict(ExecutionState.FAILED, refused.message("en"), refused.message("ko"))
 
     def _profile(self, execution: Execution) -> Profile:
         found = profiles.profile(self.database, execution.profile)

@@ -85,6 +85,7 @@ def test_a_pool_without_machines_says_what_the_operator_is_to_do(platform: Platf
     platform.scheduler().run_once()
     found = platform.only(schedule)
     assert "mudeung nodes add" in str(found.reason_en)
+    assert "연결할 수 없습니다: 자원 풀에" in str(found.reason_ko)
     assert "mudeung nodes add" in str(found.reason_ko)
     nothing_was_charged(platform, found)
 
