@@ -19,7 +19,7 @@ from cli.gpu_check import centre, cuda, inventory, metering, servers, training
 from cli.gpu_check.centre import POOL, PROFILE, PROJECT, Agent
 from cli.gpu_check.inventory import Machine
 from cli.gpu_check.lives import Lives
-from cli.gpu_check.metering import Watch
+from cli.gpu_check.metering import Figures, Watch
 from cli.gpu_check.servers import Person
 from quotas.home import open_home
 
@@ -28,6 +28,8 @@ SERVERS = 2
 SCRUB_SECONDS = 180.0
 METER_SECONDS = 60.0
 """Beside three intervals of the agent: until when the last sample of a run is to be there."""
+LEAST_BUSY = 0.5
+"""For so much of its time a training keeps the device busy, at least."""
 CHARGE_SECONDS = 1.0
 LIVE_SECONDS = 0.5
 """A run's end is seen so much later than it is, at most."""
@@ -145,10 +147,10 @@ class Check:
         with self.story.step("The server is stopped and charged", "서버 중지 및 청구") as step:
             ended = first.stop(step, str(run["id"]))
             self.charged.append(ended)
-        self._meter(ended, uuid)
+        self._meter(ended, uuid, trained)
         with self.story.step("The device is scrubbed, and can be held again", "장치를 소거하고 다시 사용 가능") as step:
             self._release(step, uuid)
-        self._schedule(first, trained)
+        self._schedule(first, trained is not None)
         self._charges()
         with self.story.step("Every device is scrubbed, and can be held again", "모든 장치를 소거") as step:
             for each in sorted(self.holders):
@@ -217,8 +219,8 @@ class Check:
             with self.story.step("The second server is stopped and charged", "두 번째 서버 중지 및 청구") as step:
                 self.charged.append(person.stop(step, run_id))
 
-    def _train(self, person: Person, uuid: str) -> bool:
-        """Train, or let the device be for as long; return whether it was trained."""
+    def _train(self, person: Person, uuid: str) -> dict[str, Any] | None:
+        """Train, or let the device be for as long; return the training's result, None where there is none."""
         seconds = self.options.seconds
         with suppress(NotDone):
             with self.story.step("A training notebook computes on it", "학습 노트북이 장치에서 연산") as step:
@@ -226,12 +228,12 @@ class Check:
                 with person.open_kernel(training.NOTEBOOK, training.notebook()) as kernel:
                     result = training.train(kernel, seconds)
                 training.check_result(step, result, uuid)
-            return True
+            return result
         with self.story.step(f"Its use is read for {seconds:g} s all the same", f"{seconds:g}초 동안 사용량만 측정"):
             time.sleep(seconds)
-        return False
+        return None
 
-    def _meter(self, run: Mapping[str, Any], uuid: str) -> None:
+    def _meter(self, run: Mapping[str, Any], uuid: str, trained: Mapping[str, Any] | None) -> None:
         with self.story.step("What was metered is what NVML says", "측정값이 NVML과 일치") as step:
             start, end = _instant(run["started_at"]), _instant(run["finished_at"])
             polls = self.watch.of(uuid)
@@ -249,6 +251,17 @@ class Check:
                 step.expect(each.holds is not False, each.sentence("en"), f"{each.platform} and {each.nvml}")
             told = [each for each in compared if each.holds]
             step.expect(len(told) > 1, "at least one figure of use that both tell", compared)
+            if trained is not None:
+                self._saw_training(step, own, trained)
+
+    @staticmethod
+    def _saw_training(step: Step, own: Figures, trained: Mapping[str, Any]) -> None:
+        """NVML saw the training: at least its own memory, and the device busy for most of its time."""
+        least = int(trained["memory_bytes"])
+        step.expect((own.most_memory_bytes or 0) >= least, f"{least} bytes or more", own.most_memory_bytes)
+        if own.busy_seconds is not None:
+            most_of_it = LEAST_BUSY * float(trained["seconds"])
+            step.expect(own.busy_seconds >= most_of_it, f"{most_of_it:.1f} s busy or more", own.busy_seconds)
 
     def _release(self, step: Step, uuid: str) -> None:
         seconds = SCRUB_SECONDS + 3 * self.options.interval_seconds
