@@ -79,7 +79,7 @@ def test_a_run_from_its_start_to_its_removal(backend: LocalBackend, tmp_path: Pa
 
 
 def test_what_a_run_is_given(backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its folder, its variables, default signals, no input, its own session; the driver's folder; nothing secret of the platform."""
+    """Its folder, its variables, default signals, no input, its own session, the driver; nothing secret."""
     monkeypatch.setenv("DATABASE_PASSWORD", "of the platform")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/driver/lib64")
     source = """
