@@ -34,6 +34,7 @@ demo: setup ## Show the whole round on this machine, and clean up after it (BACK
 	@$(PYTHON_BIN)/mudeung demo --backend $(BACKEND) $(ARGS)
 
 gpu-check: setup ## Show all of it on this machine's own GPUs (BACKEND, ARGS="--write FILE")
+	@$(ensure_image)
 	@$(PYTHON_BIN)/mudeung gpu-check --backend $(BACKEND) $(ARGS)
 
 test: setup ## Run the tests (ARGS="-k word" for some of them)
