@@ -15,10 +15,10 @@ UV_VERSION := 0.13
 COMPILE = $(PYTHON_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(ARGS)
 
-.PHONY: help setup run demo test nightly lint bench image lock clean
+.PHONY: help setup run demo gpu-check test nightly lint bench image lab lock clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: BACKEND=$(BACKEND) (or docker), PORT=, HOME_DIR=$(HOME_DIR), BASE=$(BASE), ARGS="
 
@@ -32,6 +32,10 @@ run: setup ## Start the platform (HOME_DIR, PORT, BACKEND)
 demo: setup ## Show the whole round on this machine, and clean up after it (BACKEND)
 	@$(ensure_image)
 	@$(PYTHON_BIN)/mudeung demo --backend $(BACKEND) $(ARGS)
+
+gpu-check: setup ## Show all of it on this machine's own GPUs (BACKEND, ARGS="--write FILE")
+	@$(ensure_image)
+	@$(PYTHON_BIN)/mudeung gpu-check --backend $(BACKEND) $(ARGS)
 
 test: setup ## Run the tests (ARGS="-k word" for some of them)
 	@$(PYTHON_BIN)/pytest --numprocesses 2 --dist loadgroup $(ARGS)
@@ -52,15 +56,19 @@ bench: setup ## Measure the figures that the project promises
 image: ## Build the notebook image (BASE: the image it stands on)
 	docker build --file images/notebook/Dockerfile --build-arg BASE=$(BASE) --tag $(IMAGE) $(ARGS) .
 
+lab: setup ## Build the JupyterLab extension anew, after a change of client/lab/src (Node 20.19 or newer)
+	cd client/lab && npm ci --ignore-scripts --no-audit --no-fund && PATH="$(CURDIR)/$(PYTHON_BIN):$$PATH" npm run build
+
 lock: setup ## Compile the lock files anew (ARGS=--upgrade takes newer versions)
 	@$(PYTHON_BIN)/python -m pip --disable-pip-version-check install --quiet 'uv~=$(UV_VERSION)'
 	$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
 	$(COMPILE) --group node --output-file requirements-node.lock
 	$(COMPILE) --output-file images/notebook/requirements.lock images/notebook/requirements.in
 	npm install --package-lock-only --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved
+	cd client/lab && npm install --package-lock-only --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved
 
 clean: ## Remove what setup and the tools made; home folders and images stay
-	rm -rf .venv node_modules build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv node_modules build client/lab/node_modules client/lab/lib .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Servers in containers need the image; one that is there is taken as it is.

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     add("--print", action="store_true", help="print what the machine has, and end; nothing is sent")
     add("-o", "--output", choices=("table", "json"), default="table", help="how to print (default %(default)s)")
     add("--no-nvml", action="store_true", help="do not look for NVIDIA's GPUs")
-    add("--scrub-command", default="", metavar="COMMAND", help="scrubs what CUDA cannot: $MUDEUNG_DEVICE_UUID, …_PATHS")
+    add("--scrub-command", default="", metavar="LINE", help="scrubs what CUDA cannot: $MUDEUNG_DEVICE_UUID, …_PATHS")
     add("--root", type=Path, default=Path("/"), metavar="FOLDER", help="where /dev, /sys and /etc are (default /)")
     add("--proc", type=Path, default=Path("/proc"), metavar="FOLDER", help="where /proc is (default %(default)s)")
     add("--lang", choices=LANGUAGES, help="language of messages; without it the terminal's")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent import npus
-from agent.nvidia import Listing, Lost, NoLibrary, Nvidia, Opened, Reading, Stale
+from agent.nvidia import Listing, Lost, NoLibrary, Nvidia, Stale
 from agent.processes import DockerLabels, Labels, Runs
 from agent.watching import Told, Watch
 from quotas.domain.node_reports import DeviceEvent, DeviceKind, EventKind, FoundDevice, Process, Sample
@@ -59,7 +59,11 @@ class Monitor:
         """Why NVML cannot be asked, though the machine may well have GPUs; empty while it can, or has none."""
 
     def close(self) -> None:
-        """NVML is closed and waited for no more."""
+        """Nothing of the machine is held open."""
+        self._close_nvml()
+        self._runs.close()
+
+    def _close_nvml(self) -> None:
         if self._watch is not None:
             self._watch.close()
         if self._nvidia is not None:
@@ -73,11 +77,12 @@ class Monitor:
         with self._lock:
             at = _now()
             self._open_nvml()
+            before = self._listing
             # Where NVML cannot be asked nothing is known of GPUs, least of all that they are lost.
             asked = self._list_nvml()
             self._npus = {device.uuid: device for device in npus.find(self._root)}
             there = set(self._npus) | set(self._listing.devices)
-            missing = self.present - there - self.lost
+            missing = self.present - there - self.lost - self._cut_otherwise(before)
             if not asked:
                 missing = {uuid for uuid in missing if not _is_nvidia(uuid)}
             events = [self._lose(uuid, at) for uuid in sorted(missing)]
@@ -87,6 +92,13 @@ class Monitor:
             self.present = there if asked else {*filter(_is_nvidia, self.present), *there}
             return [*events, *self._new_memory_errors(at)]
 
+    def _cut_otherwise(self, before: Listing) -> set[str]:
+        """Return what is no more as its GPU was cut, was cut anew, or is whole again: that is no loss."""
+        listed = self._listing.devices
+        cut = {opened.found.parent_uuid for opened in listed.values()}
+        fresh = {opened.found.parent_uuid or uuid for uuid, opened in listed.items() if uuid not in before.devices}
+        return {uuid for uuid, was in before.devices.items() if uuid in cut or was.found.parent_uuid in fresh}
+
     def _open_nvml(self) -> None:
         """NVML is open, where the machine has it; it is opened anew while that may help."""
         now = time.monotonic()
@@ -94,7 +106,7 @@ class Monitor:
         if not self._wants_nvml or needless or now < self._open_again_at:
             return
         self._open_again_at = now + REOPEN_SECONDS
-        self.close()
+        self._close_nvml()
         try:
             self._nvidia = Nvidia(self._proc)
         except NoLibrary as none:
@@ -109,7 +121,7 @@ class Monitor:
             self._listing = Listing({}, {}, {})
             return not self.broken
         try:
-            self._listing = self._nvidia.list()
+            self._listing = self._nvidia.look()
         except OSError as error:
             self._told_broken(str(error))
             return False
@@ -202,10 +214,10 @@ class Monitor:
         pids: set[int] = set()
         stale = False
         for uuid, opened in self._listing.devices.items():
-            if uuid in self.lost:
+            if self._nvidia is None or uuid in self.lost:
                 continue
             try:
-                reading = self._read(opened)
+                busy, memory, power, running = self._nvidia.read(opened)
             except Lost:
                 events.append(self._lose(uuid, _now()))
                 continue
@@ -217,22 +229,13 @@ class Monitor:
             if covered <= 0:
                 continue
             processes: tuple[Process, ...] = ()
-            if reading.processes:
-                processes = tuple([self._process(pid, size, pids) for pid, size in reading.processes])
-            busy, memory, power, _ = reading
+            if running:
+                processes = tuple([Process(pid, size, self._runs.of(pid)) for pid, size in running])
+                pids.update([pid for pid, _ in running])
             samples.append(Sample(uuid, at_ms / 1000, covered / 1000, busy, memory, power, processes))
         self._runs.forget_others(pids)
         samples += self._of_npus(covers_ms)
         return samples, events, stale
-
-    def _read(self, opened: Opened) -> Reading:
-        if self._nvidia is None:
-            raise Stale("NVML is closed")
-        return self._nvidia.read(opened)
-
-    def _process(self, pid: int, memory_bytes: int, pids: set[int]) -> Process:
-        pids.add(pid)
-        return Process(pid, memory_bytes, self._runs.of(pid))
 
     def _of_npus(self, covers_ms: Callable[[str, int], int]) -> list[Sample]:
         """Return that the NPUs are there: their drivers' files say nothing of their use."""
@@ -250,11 +253,10 @@ class Monitor:
         """Return the processes that are on the device now. Raises OSError where that cannot be said."""
         opened = self._listing.devices.get(uuid)
         if opened is not None:
-            try:
-                with self._lock:
-                    return [pid for pid, _ in self._read(opened).processes]
-            except (Lost, Stale) as error:
-                raise OSError(f"the device does not answer: {error}") from None
+            with self._lock:
+                if self._nvidia is None:
+                    raise OSError("NVML is closed")
+                return self._nvidia.processes(opened)
         device = self._npus.get(uuid)
         if device is None or device.kind is not DeviceKind.NPU:
             raise OSError("there is no such device")

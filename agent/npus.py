@@ -125,17 +125,25 @@ class User:
 
 
 def users(paths: Iterable[str], proc: Path) -> list[User]:
-    """Return the processes that have one of the files open, as far as this process may see them."""
+    """Return the processes that have one of the files open, as far as this process may look into them."""
     wanted, found = set(paths), []
     for folder in proc.iterdir():
         if not folder.name.isdigit():
             continue
         try:
-            opened = {str(link.readlink()) for link in (folder / "fd").iterdir()}
+            links = list((folder / "fd").iterdir())
         except OSError:
             continue  # it has ended, or is not ours to look into
-        found += [User(int(folder.name), path) for path in sorted(wanted & opened)[:1]]
+        opened = sorted(wanted & {_target(link) for link in links})
+        found += [User(int(folder.name), path) for path in opened[:1]]
     return found
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""  # it was closed meanwhile, or is not ours to look into
 
 
 def _serial(facts: Path) -> str:

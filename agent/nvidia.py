@@ -13,31 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agent.multiprocessors import multiprocessors
 from quotas.domain.node_reports import DeviceKind, FoundDevice
 from quotas.domain.units import PPM
 
 log = logging.getLogger("agent.nvidia")
 
-CORES_PER_SM = {
-    # "Arithmetic Instructions" of NVIDIA's CUDA C++ Programming Guide: FP32 lanes of a multiprocessor by capability.
-    (5, 0): 128,
-    (5, 2): 128,
-    (5, 3): 128,
-    (6, 0): 64,
-    (6, 1): 128,
-    (6, 2): 128,
-    (7, 0): 64,
-    (7, 2): 64,
-    (7, 5): 64,
-    (8, 0): 64,
-    (8, 6): 128,
-    (8, 7): 128,
-    (8, 9): 128,
-    (9, 0): 128,
-    (10, 0): 128,
-    (10, 3): 128,
-    (12, 0): 128,
-}
 SHARED_FILES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
 _PROFILE = re.compile(r" MIG (\S+)$")
 _PERCENT = PPM // 100
@@ -112,6 +93,13 @@ class Nvidia:
         self._metrics.numMetrics = 1
         self._metrics.metrics[0].metricId = self.nvml.NVML_GPM_METRIC_SM_UTIL
         self._told: set[tuple[str, int]] = set()
+        # Looked up once: these are called for each device in each round.
+        self._utilisation = self.nvml.nvmlDeviceGetUtilizationRates
+        self._power = self.nvml.nvmlDeviceGetPowerUsage
+        self._memory_info = self.nvml.nvmlDeviceGetMemoryInfo
+        self._running = self.nvml.nvmlDeviceGetComputeRunningProcesses
+        self._sample_of_slice = self.nvml.nvmlGpmMigSampleGet
+        self._measure = self.nvml.nvmlGpmMetricsGet
         try:
             self.nvml.nvmlInit()
         except self._error as error:
@@ -131,8 +119,8 @@ class Nvidia:
 
     # -- what is there
 
-    def list(self) -> Listing:
-        """Return what is there now. Raises OSError when NVML itself does not answer."""
+    def look(self) -> Listing:
+        """Return what the machine has now. Raises OSError when NVML itself does not answer."""
         try:
             count = self.nvml.nvmlDeviceGetCount()
         except self._error as error:
@@ -166,7 +154,7 @@ class Nvidia:
         if errors is not None:
             listing.ecc_errors[uuid] = errors
         mode = self._or_none("nvmlDeviceGetEccMode", gpu)
-        shared: dict[str, Any] = {"ecc": None if mode is None else bool(mode[0]), "problem": self._problem(gpu, errors)}
+        shared: dict[str, Any] = {"ecc": None if mode is None else bool(mode[0]), "problem": self._problem(gpu)}
         cut = self._or_none("nvmlDeviceGetMigMode", gpu)
         if cut is not None and cut[0]:
             self._list_slices(gpu, uuid, shared, listing)
@@ -224,10 +212,7 @@ class Nvidia:
         """Return the GPU's multiprocessors: all its cores by those of one."""
         cores = self._or_none("nvmlDeviceGetNumGpuCores", gpu)
         capability = self._or_none("nvmlDeviceGetCudaComputeCapability", gpu)
-        of_one = None if capability is None else CORES_PER_SM.get(tuple(capability))
-        if not cores or of_one is None or cores % of_one:
-            return None
-        return int(cores) // of_one
+        return None if cores is None or capability is None else multiprocessors(int(cores), tuple(capability))
 
     def _capabilities(self, minor: int, instance: int | None, compute: int | None) -> tuple[str, ...]:
         """Return the files that open the slice's two instances, as the driver says in ``/proc``."""
@@ -242,23 +227,20 @@ class Nvidia:
                 files.append(f"/dev/nvidia-caps/nvidia-cap{number.group(1)}")
         return tuple(files)
 
-    def _problem(self, gpu: Any, errors: int | None) -> str:
-        """Return what is wrong with the GPU in words, or an empty string."""
+    def _problem(self, gpu: Any) -> str:
+        """Return why the GPU cannot be used on, or an empty string.
+
+        Memory errors that a reset cures are told as an event: its run may go on to its end.
+        """
         problems = []
         try:
             self.nvml.nvmlDeviceGetMemoryInfo(gpu)
         except self._error as error:
             if _code(error) not in {self.nvml.NVML_ERROR_NOT_SUPPORTED, self.nvml.NVML_ERROR_NO_PERMISSION}:
                 problems.append(f"it does not answer: {error}")
-        if errors:
-            problems.append(f"{errors} memory errors could not be corrected")
         rows = self._or_none("nvmlDeviceGetRemappedRows", gpu)
         if rows is not None and rows[3]:
             problems.append("faulty memory rows could not be replaced")
-        elif rows is not None and rows[2]:
-            problems.append("faulty memory rows are replaced at the next reset")
-        if self._or_none("nvmlDeviceGetRetiredPagesPendingStatus", gpu):
-            problems.append("faulty memory pages are retired at the next reset")
         return "; ".join(problems)
 
     def _or_none(self, name: str, *arguments: object) -> Any:
@@ -274,22 +256,29 @@ class Nvidia:
 
     def read(self, opened: Opened) -> Reading:
         """Return how the device is used now. Raises Lost when it answers no more, and Stale when it is another."""
-        nvml, handle = self.nvml, opened.handle
+        handle, silent = opened.handle, opened.silent
         busy: int | None = None
         power: int | None = None
         try:
-            if opened.instance is not None:
+            if opened.instance is None:
+                if "busy" not in silent:
+                    busy = self._utilisation(handle).gpu * _PERCENT
+                if "power" not in silent:
+                    power = self._power(handle)
+            elif "busy" not in silent:
                 busy = self._busy_of_slice(opened)
-            else:
-                if "busy" not in opened.silent:
-                    busy = nvml.nvmlDeviceGetUtilizationRates(handle).gpu * _PERCENT
-                if "power" not in opened.silent:
-                    power = nvml.nvmlDeviceGetPowerUsage(handle)
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle).used
-            running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+            memory = self._memory_info(handle).used
+            running = self._running(handle)
         except self._error:
             return self._read_apart(opened, busy)
         return Reading(busy, memory, power, [(each.pid, each.usedGpuMemory or 0) for each in running])
+
+    def processes(self, opened: Opened) -> list[int]:
+        """Return the processes on the device now. Raises OSError where that cannot be said."""
+        try:
+            return [each.pid for each in self._running(opened.handle)]
+        except self._error as error:
+            raise OSError(str(error)) from None
 
     def _read_apart(self, opened: Opened, busy: int | None) -> Reading:
         """The same where a function failed: each for itself, so that one error costs one figure."""
@@ -330,35 +319,35 @@ class Nvidia:
         Utilisation of slices is told by nothing else. The counters are a GPU instance's: of one that is divided
         further they say nothing of a part.
         """
-        if "busy" in opened.silent or self._shares_instance(opened):
-            return None
+        metrics, samples = self._metrics, opened.samples
         try:
-            if not opened.samples:
-                if not self.nvml.nvmlGpmQueryDeviceSupport(opened.gpu).isSupportedDevice:
-                    opened.silent.add("busy")
-                    return None
-                opened.samples = [self.nvml.nvmlGpmSampleAlloc(), self.nvml.nvmlGpmSampleAlloc()]
-            earlier, later = opened.samples
-            self.nvml.nvmlGpmMigSampleGet(opened.gpu, opened.instance, later)
-            opened.samples = [later, earlier]
+            if not samples:
+                self._begin_measuring(opened)
+                return None
+            samples.reverse()
+            self._sample_of_slice(opened.gpu, opened.instance, samples[1])
             if not opened.primed:
                 opened.primed = True
                 return None
-            self._metrics.sample1, self._metrics.sample2 = earlier, later
-            self.nvml.nvmlGpmMetricsGet(self._metrics)
-            metric = self._metrics.metrics[0]
+            metrics.sample1, metrics.sample2 = samples
+            self._measure(metrics)
         except self._error as error:
             opened.primed = False
             self._ask(opened, "busy", _raise, error)
             return None
+        metric = metrics.metrics[0]
         percent = float(metric.value)
-        if metric.nvmlReturn or not 0 <= percent <= 100:
-            return None
-        return round(percent * _PERCENT)
+        return None if metric.nvmlReturn or not 0 <= percent <= 100 else round(percent * _PERCENT)
 
-    def _shares_instance(self, opened: Opened) -> bool:
-        profile = opened.found.mig_profile or ""
-        return "c." in profile
+    def _begin_measuring(self, opened: Opened) -> None:
+        """The slice's first sample is taken, where its GPU has such counters and it does not share them."""
+        divided = "c." in (opened.found.mig_profile or "")
+        if divided or not self.nvml.nvmlGpmQueryDeviceSupport(opened.gpu).isSupportedDevice:
+            opened.silent.add("busy")
+            return
+        opened.samples = [self.nvml.nvmlGpmSampleAlloc(), self.nvml.nvmlGpmSampleAlloc()]
+        self._sample_of_slice(opened.gpu, opened.instance, opened.samples[1])
+        opened.primed = True
 
     def _free(self, opened: Opened) -> None:
         for sample in opened.samples:

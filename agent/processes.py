@@ -26,6 +26,8 @@ class Labels(Protocol):
 
     def run_of(self, container: str) -> str: ...
 
+    def close(self) -> None: ...
+
 
 class DockerLabels:
     """The run's label as Docker's engine has it; a container that is gone or has no label is of no run."""
@@ -49,6 +51,12 @@ class DockerLabels:
             raise OSError(f"Docker's engine: {error}") from None
         return str((found.labels or {}).get(RUN_LABEL, ""))
 
+    def close(self) -> None:
+        """The engine is no longer connected to."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
 
 class Runs:
     """Processes and the runs that they belong to, as far as that can be known.
@@ -68,9 +76,10 @@ class Runs:
         """Return the run's UUID; an empty string for a process of none, or one that has ended."""
         known = self._known.get(pid)
         if known is not None:
-            if known[1] is not None and os.access("cgroup", os.F_OK, dir_fd=known[0]):
-                return known[1]
-            os.close(known[0])
+            folder, run = known
+            if run is not None and os.access("cgroup", os.F_OK, dir_fd=folder):
+                return run
+            os.close(folder)
             del self._known[pid]
         try:
             folder = os.open(self._proc / str(pid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -84,6 +93,11 @@ class Runs:
         """Only these processes are remembered."""
         for pid in self._known.keys() - pids:
             os.close(self._known.pop(pid)[0])
+
+    def close(self) -> None:
+        """Nothing is remembered, and no container is asked about."""
+        self.forget_others(set())
+        self._labels.close()
 
     def _find(self, folder: int) -> str | None:
         """Return the run, "" for none, or None where that could not be asked and should be asked again."""

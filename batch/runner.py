@@ -140,8 +140,14 @@ class Runner:
             held = replace(todo, priority=admitted.priority, simulated=admitted.simulated)
             return self.backend.launch(replace(held, environment=environment))
         except InvalidValue as invalid:
-            self._finish(execution, files, _cannot(invalid))
+            self._finish(execution, files, self._cannot_launch(invalid, profile))
             return None
+
+    def _cannot_launch(self, invalid: InvalidValue, profile: Profile) -> Verdict:
+        if invalid.field != "devices":
+            return _cannot(invalid)
+        refused = assignment.refusal(invalid, self.backend.name, profile)
+        return Verdict(ExecutionState.FAILED, refused.message("en"), refused.message("ko"))
 
     def _profile(self, execution: Execution) -> Profile:
         found = profiles.profile(self.database, execution.profile)

@@ -37,9 +37,17 @@ MEASUREMENTS: dict[str, tuple[list[str], str]] = {
     "spawn_rate_real": (["spawn_rate", "--real", "--pairs", "7", "--servers", "4"], "the same with real JupyterLab"),
     "image_start": (["image_start"], "the notebook image's time to its first answer ÷ a plain image's"),
     "batch_run": (["batch_run"], "a scheduled run's wall time ÷ plain papermill's on the same notebook"),
+    "metering": (
+        ["metering"],
+        "rows kept ÷ samples taken of 8 GPUs and 14 slices, and what of a core the samples of 1,000 devices take",
+    ),
     "class_of_60": (
         ["class_of_60"],
         "a class of 60 at once: our time to half and to all ready ÷ plain JupyterHub's with long timeouts",
+    ),
+    "agent": (
+        ["agent"],
+        "CPU of the machine's agent: a round of samples ÷ a bare loop of the same NVML calls, and its share of a core",
     ),
 }
 """Name → (module of `bench` and its arguments, what it measures)."""

@@ -45,7 +45,7 @@ def agent(  # noqa: PLR0913, PLR0917 - they are its options
     output: Annotated[Printed, typer.Option("--output", "-o", help="How to print.")] = Printed.TABLE,
     no_nvml: Annotated[bool, typer.Option("--no-nvml", help="Do not look for NVIDIA's GPUs.")] = False,
     scrub_command: Annotated[
-        str, typer.Option(help="Scrubs what CUDA cannot; $MUDEUNG_DEVICE_UUID and …_PATHS say what.", metavar="COMMAND")
+        str, typer.Option(help="Scrubs what CUDA cannot; $MUDEUNG_DEVICE_UUID and …_PATHS say what.", metavar="LINE")
     ] = "",
     root: Annotated[Path, typer.Option(help="Where /dev, /sys and /etc are.", metavar="FOLDER")] = Path("/"),
     proc: Annotated[Path, typer.Option(help="Where /proc is.", metavar="FOLDER")] = Path("/proc"),

@@ -14,6 +14,7 @@ from cli import (
     explain,
     ledger,
     migrations,
+    nodes,
     notices,
     outcomes,
     people,
@@ -31,8 +32,10 @@ from cli import (
     settings,
     status,
     up,
+    usage,
 )
 from cli.demo import command as demo
+from cli.gpu_check import command as gpu_check
 from cli.session import LanguageOption, RootHomeOption
 
 app = typer.Typer(
@@ -47,6 +50,7 @@ app = typer.Typer(
 for part in (
     up,
     demo,
+    gpu_check,
     status,
     migrations,
     projects,
@@ -56,6 +60,7 @@ for part in (
     people,
     profiles,
     pools,
+    nodes,
     rates,
     reservations,
     explain,
@@ -67,6 +72,7 @@ for part in (
     queue,
     notices,
     recalls,
+    usage,
     settings,
     agent,
 ):

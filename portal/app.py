@@ -17,6 +17,7 @@ from portal import (
     files,
     fleet,
     metrics,
+    nodes,
     notices,
     pages,
     queue,
@@ -46,6 +47,7 @@ def create_app(home: Home) -> ASGIApp:
     app.include_router(pages.router)
     app.include_router(notices.api)
     app.include_router(notices.pages)
+    app.include_router(nodes.router)
     app.include_router(queue.api)
     app.include_router(queue.pages)
     app.include_router(files.api)

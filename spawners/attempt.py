@@ -24,6 +24,7 @@ from quotas.domain.profiles import Profile
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.domain.units import InvalidValue, show_duration
+from quotas.services import assignment
 from quotas.store.database import DatabaseAway
 from spawners.door import Answer, Door
 from spawners.options import Choice
@@ -215,12 +216,10 @@ class Attempt:
             raise PolicyRefused(self._cannot_launch(error, profile), self.speaks) from error
 
     def _cannot_launch(self, error: InvalidValue, profile: Profile) -> Refused:
-        numbers = {**self._names(), "backend": self.door.backend.name}
         if error.field == "devices":
-            reasons = {"reason_en": error.message_en, "reason_ko": error.message_ko}
-            return Refused(Code.DEVICE_NOT_ATTACHABLE, {**numbers, **reasons, "device": str(profile.device_model)})
+            return assignment.refusal(error, self.door.backend.name, profile)
         if error.field == "image":
-            return Refused(Code.IMAGE_MISSING, {**numbers, "image": profile.image})
+            return Refused(Code.IMAGE_MISSING, {**self._names(), "image": profile.image})
         return self._failed(error.in_language("en"), error.in_language("ko"), self.run.run_id if self.run else "")
 
     async def _first_answer(self, url: str, launched: Seen) -> None:

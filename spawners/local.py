@@ -29,6 +29,8 @@ PEOPLE = "people"
 """The folder of the home that has one for each person."""
 SETTINGS = Path(__file__).resolve().parent.parent / "images" / "notebook" / "settings"
 """What a notebook server is set to, in the image and here: what it loads, and that it saves every 20 seconds."""
+LAB_EXTENSIONS = Path(__file__).resolve().parent.parent / "client" / "mudeung_session" / "labextension"
+"""JupyterLab's part of what a server knows of its time; the server's own is a package beside this Python's."""
 
 
 class LocalServer(Gate, LocalProcessSpawner):
@@ -40,7 +42,10 @@ class LocalServer(Gate, LocalProcessSpawner):
 
     @default("args")
     def _lab_settings(self) -> list[str]:
-        words = [f"--LabApp.app_settings_dir={SETTINGS / 'share' / 'jupyter' / 'lab' / 'settings'}"]
+        words = [
+            f"--LabApp.app_settings_dir={SETTINGS / 'share' / 'jupyter' / 'lab' / 'settings'}",
+            f"--LabApp.extra_labextensions_path={LAB_EXTENSIONS}",
+        ]
         return [*words, "--allow-root"] if os.getuid() == 0 else words  # as which the whole platform runs then
 
     @default("default_url")

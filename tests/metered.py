@@ -29,13 +29,12 @@ class Machine:
             metering.take(transaction, self.node_id, samples, now)
 
 
-def machine(
-    database: Database, now: int, *, name: str = "node-1", count: int = 2, model: str | None = "h100", pool_id: int = 1
-) -> Machine:
-    """The pool's devices are real ones, on a machine whose devices the platform assigns."""
+def machine(database: Database, now: int, *, name: str = "node-1", count: int = 2, simulated: bool = False) -> Machine:
+    """The first pool's devices are on a machine, and the platform assigns them unless the pool is a simulated one."""
+    pool_id, model = 1, "h100"
     uuids = tuple(f"GPU-{name}-{position}" for position in range(count))
     with database.write() as transaction:
-        transaction.run(update(pools).where(pools.c.id == pool_id).values(simulated=0))
+        transaction.run(update(pools).where(pools.c.id == pool_id).values(simulated=int(simulated)))
         node = {"name": name, "pool_id": pool_id, "token_sha256": name.rjust(64, "0"), "added_at": now}
         reported = {"agent_version": "0.1.0", "interval_seconds": 10, "reported_at": now}
         node_id = transaction.insert(nodes, {**node, **reported, "added_by": "operator"})

@@ -27,17 +27,17 @@ class Kernel:
         self.socket = socket
         self.session = uuid.uuid4().hex
 
-    def run(self, code: str) -> str:
-        """Run the code; return what it printed. Raises Differs when it raises, or does not end in time."""
+    def run(self, code: str, seconds: float = CELL_SECONDS) -> str:
+        """Run the code; return what it printed. Raises Differs when it raises, or does not end in so many seconds."""
         asked = self._ask(code)
         printed: list[str] = []
         replied = idle = False
-        deadline = time.monotonic() + CELL_SECONDS
+        deadline = time.monotonic() + seconds
         while not (replied and idle):
             try:
                 message = json.loads(self.socket.recv(timeout=max(deadline - time.monotonic(), 0.01)))
             except TimeoutError:
-                raise Differs(f"a cell that ends within {CELL_SECONDS:.0f} s", code) from None
+                raise Differs(f"a cell that ends within {seconds:.0f} s", code) from None
             if message["parent_header"].get("msg_id") != asked:
                 continue
             kind, content = message["header"]["msg_type"], message["content"]

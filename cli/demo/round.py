@@ -125,7 +125,7 @@ def _schedule(story: Story, member: Browser) -> str:
     with story.step("It runs at its time, and succeeds", "예약 시각에 실행되어 성공") as step:
         run = _wait_for_run(member, token, int(schedule["id"]))
         step.expect(run["state"] == "succeeded", "a run that succeeded", run)
-        printed = _printed(notebook(member, run["output"]))
+        printed = output_text(notebook(member, run["output"]))
         step.note(f"{run['output']}: accuracy = {accuracy(step, printed)}")
     return str(run["id"])
 
@@ -278,7 +278,7 @@ def _source(cell: Mapping[str, Any]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
-def _printed(document: Mapping[str, Any]) -> str:
+def output_text(document: Mapping[str, Any]) -> str:
     outputs = [output for cell in document["cells"] for output in cell.get("outputs", [])]
     texts = [output["text"] for output in outputs if output["output_type"] == "stream"]
     return "".join(text if isinstance(text, str) else "".join(text) for text in texts)

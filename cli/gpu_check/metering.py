@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from cli.demo.platform import OwnPlatform
 from cli.demo.story import Differs
 from cli.gpu_check import nvml
 from cli.gpu_check.nvml import Poll
@@ -17,7 +18,6 @@ MOST_POLLS = 86_400
 END_SECONDS = 30.0
 SHARE = 0.10
 """By which the platform's figures may differ, or by what one of its intervals can make of them."""
-JOULES_PER_WATT_HOUR = 3600
 
 
 @dataclass(frozen=True)
@@ -32,38 +32,47 @@ class Figures:
 
 @dataclass
 class Watch:
-    """Reads a device with NVML in a thread of its own until it is ended; NVML is open from start to end."""
+    """Reads devices with NVML in a thread of its own until it is ended; NVML is open from start to end.
 
-    uuid: str
-    polls: list[Poll] = field(default_factory=list)
-    sources: dict[str, str] = field(default_factory=dict)
+    `sources` names for each device the functions that its figures are from.
+    """
+
+    polls: dict[str, list[Poll]] = field(default_factory=dict)
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)
     _ended: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
     _error: BaseException | None = field(default=None, repr=False)
 
-    def start(self) -> None:
+    def start(self, uuids: Sequence[str]) -> None:
+        self.polls = {uuid: [] for uuid in uuids}
         self._thread = threading.Thread(target=self._run, name="nvml", daemon=True)
         self._thread.start()
 
+    def of(self, uuid: str) -> list[Poll]:
+        """Return the device's readings so far. Raises Differs where NVML has stopped answering."""
+        self._raise()
+        return list(self.polls[uuid])
+
     def end(self) -> None:
-        """It reads no more. Raises what ended the reading before."""
+        """It reads no more."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(END_SECONDS)
             self._thread = None
+
+    def _raise(self) -> None:
         if self._error is not None:
-            error, self._error = self._error, None
-            raise Differs("NVML's answers until the end", f"{type(error).__name__}: {error}")
+            raise Differs("NVML to answer", f"{type(self._error).__name__}: {self._error}")
 
     def _run(self) -> None:
         try:
             with nvml.opened():
-                reader = nvml.Reader(self.uuid)
+                readers = {uuid: nvml.Reader(uuid) for uuid in self.polls}
+                self.sources = {uuid: reader.sources for uuid, reader in readers.items()}
                 for _ in range(MOST_POLLS):
-                    self.polls.append(reader.poll(time.time()))
-                    self.sources = dict(reader.sources)
+                    for uuid, reader in readers.items():
+                        self.polls[uuid].append(reader.poll(time.time()))
                     if self._ended.wait(POLL_SECONDS):
-                        self.polls.append(reader.poll(time.time()))
                         return
         except Exception as error:  # noqa: BLE001 - it is raised where the reading is ended
             self._error = error
@@ -105,6 +114,21 @@ def most(polls: Sequence[Poll], told: Callable[[Poll], float | None]) -> float:
     return max((value for value in map(told, polls) if value is not None), default=0.0)
 
 
+def of_run(platform: OwnPlatform, run: str, least_seconds: float, limit_seconds: float) -> Figures:
+    """Return what the platform metered of the run, once it covers so much or the limit has passed."""
+    deadline = time.monotonic() + limit_seconds
+    while True:
+        parts = platform.read("usage", "--run", run)["intervals"]
+        seen, measured, busy, energy = (
+            sum(int(part[name]) for part in parts) / 1000
+            for name in ("seen_milliseconds", "measured_milliseconds", "busy_milliseconds", "energy_millijoules")
+        )
+        if seen >= least_seconds or time.monotonic() > deadline:
+            most = max((int(part["most_memory_bytes"]) for part in parts), default=0)
+            return Figures(seen, busy if measured else None, energy or None, most)
+        time.sleep(POLL_SECONDS)
+
+
 @dataclass(frozen=True)
 class Compared:
     """One figure of both; `holds` is None where one of them has none."""
@@ -139,9 +163,7 @@ def compare(platform: Figures, own: Figures, interval_seconds: float, most_watts
     return [
         _compared("covered time", "측정 시간", "s", (platform.seconds, own.seconds), interval_seconds),
         _compared("busy time", "연산 시간", "s", (platform.busy_seconds, own.busy_seconds), interval_seconds),
-        _compared(
-            "energy", "전력량", "J", (platform.energy_joules, own.energy_joules), interval_seconds * most_watts
-        ),
+        _compared("energy", "전력량", "J", (platform.energy_joules, own.energy_joules), interval_seconds * most_watts),
         _compared(
             "largest memory",
             "최대 메모리",

@@ -1,20 +1,17 @@
 """What NVML itself says: the machine's devices, and how one of them is used, read apart from the platform.
 
-`pynvml` is loaded with the first reading. A function that the driver has not, or refuses for a device, leaves None.
+The binding is loaded with the first reading. A function that the driver has not, or refuses for a device, leaves None.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import pynvml
-
+from agent.nvidia import NoLibrary, binding
 from cli.demo.story import Differs
-
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -47,24 +44,34 @@ class Poll:
     memory_bytes: int | None
 
 
+class NoDriver(Exception):  # noqa: N818 - it says what is the case
+    """NVML, which comes with NVIDIA's driver, does not open; the text says why."""
+
+
 @contextlib.contextmanager
 def opened() -> Iterator[None]:
-    """NVML is open within. Raises Differs where there is none."""
+    """NVML is open within. Raises NoDriver where there is none."""
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        raise Differs("NVML, which comes with NVIDIA's driver", error) from None
+        nvml = binding()
+    except NoLibrary as missing:
+        raise NoDriver(str(missing)) from None
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        raise NoDriver(str(error)) from None
     try:
         yield
     finally:
-        pynvml.nvmlShutdown()
+        nvml.nvmlShutdown()
 
 
 def driver() -> Driver:
     """Return the driver's versions. NVML must be open."""
-    version = _told(pynvml.nvmlSystemGetDriverVersion)
-    cuda = _told(pynvml.nvmlSystemGetCudaDriverVersion_v2)
-    return Driver("" if version is None else str(version), "" if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}")
+    version = _told("nvmlSystemGetDriverVersion")
+    cuda = _told("nvmlSystemGetCudaDriverVersion_v2")
+    return Driver(
+        "" if version is None else str(version), "" if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}"
+    )
 
 
 def devices() -> list[Device]:
@@ -73,24 +80,24 @@ def devices() -> list[Device]:
 
 
 def _handles() -> Iterator[tuple[Any, Device]]:
-    for index in range(pynvml.nvmlDeviceGetCount()):
-        gpu = _told(pynvml.nvmlDeviceGetHandleByIndex, index)
+    for index in range(binding().nvmlDeviceGetCount()):
+        gpu = _told("nvmlDeviceGetHandleByIndex", index)
         if gpu is None:
             continue
-        uuid = str(pynvml.nvmlDeviceGetUUID(gpu))
-        mode = _told(pynvml.nvmlDeviceGetMigMode, gpu)
+        uuid = str(binding().nvmlDeviceGetUUID(gpu))
+        mode = _told("nvmlDeviceGetMigMode", gpu)
         if mode is None or not mode[0]:
-            yield gpu, Device(uuid, str(pynvml.nvmlDeviceGetName(gpu)), _total(gpu))
+            yield gpu, Device(uuid, str(binding().nvmlDeviceGetName(gpu)), _total(gpu))
             continue
-        for place in range(_told(pynvml.nvmlDeviceGetMaxMigDeviceCount, gpu) or 0):
-            part = _told(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, gpu, place)
+        for place in range(_told("nvmlDeviceGetMaxMigDeviceCount", gpu) or 0):
+            part = _told("nvmlDeviceGetMigDeviceHandleByIndex", gpu, place)
             if part is not None:
-                name = str(pynvml.nvmlDeviceGetName(part))
-                yield part, Device(str(pynvml.nvmlDeviceGetUUID(part)), name, _total(part), True, uuid)
+                name = str(binding().nvmlDeviceGetName(part))
+                yield part, Device(str(binding().nvmlDeviceGetUUID(part)), name, _total(part), True, uuid)
 
 
 def _total(handle: Any) -> int:
-    return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    return int(binding().nvmlDeviceGetMemoryInfo(handle).total)
 
 
 class Reader:
@@ -107,9 +114,9 @@ class Reader:
 
     def poll(self, at: float) -> Poll:
         """Return how the device is used now."""
-        power = self._ask("power", pynvml.nvmlDeviceGetPowerUsage)
-        energy = self._ask("energy", pynvml.nvmlDeviceGetTotalEnergyConsumption)
-        memory = self._ask("memory", pynvml.nvmlDeviceGetMemoryInfo)
+        power = self._ask("power", "nvmlDeviceGetPowerUsage")
+        energy = self._ask("energy", "nvmlDeviceGetTotalEnergyConsumption")
+        memory = self._ask("memory", "nvmlDeviceGetMemoryInfo")
         return Poll(
             at,
             self._busy(),
@@ -118,10 +125,10 @@ class Reader:
             None if memory is None else int(memory.used),
         )
 
-    def _ask(self, what: str, function: Callable[..., Any]) -> Any:
+    def _ask(self, what: str, function: str) -> Any:
         value = _told(function, self.handle)
         if value is not None:
-            self.sources[what] = function.__name__
+            self.sources[what] = function
         return value
 
     def _busy(self) -> float | None:
@@ -129,7 +136,7 @@ class Reader:
         if samples:
             self.sources["busy"] = "nvmlDeviceGetSamples"
             return sum(samples) / len(samples) / 100
-        rates = _told(pynvml.nvmlDeviceGetUtilizationRates, self.handle)
+        rates = _told("nvmlDeviceGetUtilizationRates", self.handle)
         if rates is None:
             return None
         self.sources.setdefault("busy", "nvmlDeviceGetUtilizationRates")
@@ -137,8 +144,8 @@ class Reader:
 
     def _latest_samples(self) -> list[int]:
         """Return the driver's own samples of the utilisation since the last call, in percent."""
-        kind = pynvml.NVML_GPU_UTILIZATION_SAMPLES
-        found = _told(pynvml.nvmlDeviceGetSamples, self.handle, kind, self._seen_microseconds)
+        kind = binding().NVML_GPU_UTILIZATION_SAMPLES
+        found = _told("nvmlDeviceGetSamples", self.handle, kind, self._seen_microseconds)
         if found is None:
             return []
         fresh = [each for each in found[1] if each.timeStamp > self._seen_microseconds]
@@ -146,9 +153,10 @@ class Reader:
         return [int(each.sampleValue.uiVal) for each in fresh]
 
 
-def _told(function: Callable[..., _Value], *arguments: Any) -> _Value | None:
-    """Return what NVML answers, or None where it has no answer for this device."""
+def _told(function: str, *arguments: Any) -> Any:
+    """Return what NVML's function answers, or None where it has no answer for this device."""
+    nvml = binding()
     try:
-        return function(*arguments)
-    except pynvml.NVMLError:
+        return getattr(nvml, function)(*arguments)
+    except nvml.NVMLError:
         return None

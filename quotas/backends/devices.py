@@ -10,8 +10,8 @@ from pathlib import Path
 
 from quotas.domain.terms_local import not_attachable
 
-GONE = frozenset({errno.EPERM, errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO})
-"""What opening a device file says when the device is gone, or its run may not have it. Not that it is busy: some
+TAKEN = frozenset({errno.EPERM, errno.ENXIO, errno.ENODEV, errno.EIO})
+"""What opening a device file says when there is no device behind it, or one may not have it. Not that it is busy: some
 devices are opened by one process at a time, and that one is the run's own."""
 
 
@@ -36,8 +36,11 @@ def owners(paths: Iterable[str]) -> tuple[int, ...]:
 
 
 def unopenable(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return those of the device files that this process cannot open for reading, as the device is gone."""
-    return tuple(path for path in paths if _errno_of_opening(path) in GONE)
+    """Return those of the device files that this process cannot open for reading, as the device was taken from it.
+
+    What is not there at all is not among them: that the machine has lost it, its agent tells.
+    """
+    return tuple(path for path in paths if _errno_of_opening(path) in TAKEN)
 
 
 def _errno_of_opening(path: str) -> int:

@@ -31,7 +31,10 @@ from quotas.domain.terms_local import device_files, environment, not_attachable
 
 FOLDER_VARIABLE = "MUDEUNG_RUNS_FOLDER"
 """Names the platform that a process belongs to: several of them may share a machine, and none may touch another's."""
-INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
+INHERITED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV"),
+    "LD_LIBRARY_PATH",  # by which some machines find the driver's libraries
+)
 """What a run gets of the platform's environment. The rest may hold the platform's own secrets."""
 KEEPER = Path(__file__).with_name("keeper.sh")
 START_SECONDS = 10
@@ -140,7 +143,7 @@ class LocalBackend:
         return tuple(run_id for run_id in named if run_id in alive or not (self._record(run_id) / "started").exists())
 
     def lacks(self, run_id: str, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return those of the device files that cannot be opened: processes see the machine's own."""
+        """Return those of the device files that cannot be opened here: processes see the machine's own."""
         del run_id
         return devices.unopenable(paths)
 

@@ -44,7 +44,7 @@ class Backend(Protocol):
         """Return the runs that have one of these devices here: what is running of them, or may yet be started."""
 
     def lacks(self, run_id: str, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return those of the device files that the running run cannot open, as they are gone or were taken from it.
+        """Return those of the device files that the running run cannot open, as they were taken from it.
 
         Raises BackendAway where that cannot be told, as of a run that has ended.
         """

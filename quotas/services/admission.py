@@ -11,14 +11,12 @@ from quotas.domain.extension import Extension, Standing
 from quotas.domain.idleness import outcome_of
 from quotas.domain.inventory import choose
 from quotas.domain.ledger import Posting, TransferKind
-from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
 from quotas.domain.policy import Policy
 from quotas.domain.priorities import Priority, rates_of
-from quotas.domain.projects import ProjectState
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import HoldState, Limit, Outcome, RunKind, charged_seconds
 from quotas.domain.units import LARGEST
-from quotas.services import settlement
+from quotas.services import endings, settlement
 from quotas.services.endings import tell_of_end, tell_of_memory
 from quotas.store import admission as store
 from quotas.store import audit, capacity, grants, seats
@@ -232,12 +230,12 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
     row = runs_store.one(transaction, run_id)
     if row is None or row.hold_state != HoldState.OPEN.value:
         return Extension(Standing.CLOSED, row.until_at if row else now)
-    if not _may_still_run(row):
+    if not endings.may_still_run(row):
         return tell_of_end(transaction, row, Extension(Standing.ENDING, row.until_at, now, Limit.RIGHTS), now)
     if row.preempt_at is not None:
         stop_at = min(row.preempt_at, row.until_at - policy.stop_margin)
         return Extension(Standing.ENDING, row.until_at, stop_at, Limit.PREEMPTED)
-    ending = _unattended(row, now, policy)
+    ending = endings.unattended(row, now, policy)
     if ending is not None:
         return tell_of_end(transaction, row, ending, now)
     full_length = _FULL_LENGTH.get(row.kind) or (Limit.SEAT if row.window_id is not None else None)
@@ -262,22 +260,6 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
         return Extension(Standing.EXTENDED, until_at)
     stop_at = until_at - policy.stop_margin
     return tell_of_end(transaction, row, Extension(Standing.ENDING, until_at, stop_at, limit), now)
-
-
-def _unattended(row: Row, now: int, policy: Policy) -> Extension | None:
-    """Return how a run ends that lost its device, is idle, or was not extended by its person; None: not within now."""
-    ends = [
-        (row.lost_stop_at, Limit.DEVICE_LOST),
-        (row.idle_stop_at, Limit.IDLE),
-        (row.session_ends_at, Limit.SESSION),
-    ]
-    known = [(at, limit) for at, limit in ends if at is not None]
-    if not known:
-        return None
-    at, limit = min(known, key=lambda each: each[0])
-    if limit is not Limit.DEVICE_LOST and at > min(row.until_at - policy.stop_margin, now + policy.extend_below):
-        return None  # it is extended first, as far as it may go
-    return Extension(Standing.ENDING, row.until_at, min(at, row.until_at - policy.stop_margin), limit)
 
 
 _FULL_LENGTH = {RunKind.BATCH.value: Limit.TIMEOUT, RunKind.SEATS.value: Limit.SEAT}
@@ -309,17 +291,6 @@ def _spoken_for(transaction: Transaction, row: Row, needed: int, until_at: int, 
         return None
     coming = capacity.events(transaction, row.device_model, now, until_at, extending=True).get(row.pool_id, ())
     return next((event.at for event in coming if event.at >= row.until_at and event.room < needed), None)
-
-
-def _may_still_run(row: Row) -> bool:
-    if row.project_state != ProjectState.APPROVED.value or row.revoked_at is not None:
-        return False
-    if row.kind == RunKind.SEATS.value:
-        return True
-    if row.role is None:
-        return False
-    rights = MEMBERSHIP_RIGHTS[MembershipRole(row.role)]
-    return rights.start if row.kind == RunKind.NOTEBOOK.value else rights.schedule
 
 
 def _pay_until(transaction: Transaction, row: Row, until_at: int, now: int) -> None:

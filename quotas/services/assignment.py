@@ -7,8 +7,11 @@ import logging
 from quotas.backends.port import Backend
 from quotas.domain.admission import Admitted
 from quotas.domain.inventory import AssignedDevice
+from quotas.domain.profiles import Profile
+from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import RunState
 from quotas.domain.terms_local import not_attachable
+from quotas.domain.units import InvalidValue
 from quotas.store import audit, grants
 from quotas.store import runs as runs_store
 from quotas.store.database import Database, Transaction
@@ -22,6 +25,13 @@ def devices_of(database: Database, run_id: str) -> tuple[AssignedDevice, ...]:
     """Return the devices that the run holds, or held, in the order of their machine."""
     with database.read() as transaction:
         return grants.of_run(transaction, run_id)
+
+
+def refusal(invalid: InvalidValue, backend: str, profile: Profile) -> Refused:
+    """Return the refusal of a start whose devices cannot be attached, which says why."""
+    reasons = {"reason_en": invalid.message_en, "reason_ko": invalid.message_ko}
+    named = {"backend": backend, "device": str(profile.device_model), "profile": profile.code}
+    return Refused(Code.DEVICE_NOT_ATTACHABLE, {**named, **reasons})
 
 
 def devices_for(database: Database, backend: Backend, admitted: Admitted, now: int) -> tuple[AssignedDevice, ...]:

@@ -1,15 +1,46 @@
-"""What a person is told of a run that ends by no doing of theirs."""
+"""Runs that end by no doing of their persons: which do, when, and what is told."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from quotas.domain.extension import WHY, Extension
-from quotas.domain.runs import Limit
+from quotas.domain.extension import WHY, Extension, Standing
+from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
+from quotas.domain.policy import Policy
+from quotas.domain.projects import ProjectState
+from quotas.domain.runs import Limit, RunKind
 from quotas.domain.units import show_instant
 from quotas.store import audit, notices
 from quotas.store import runs as runs_store
 from quotas.store.database import Row, Transaction
+
+
+def may_still_run(row: Row) -> bool:
+    """Return whether its project, and its person on it, have the right to go on."""
+    if row.project_state != ProjectState.APPROVED.value or row.revoked_at is not None:
+        return False
+    if row.kind == RunKind.SEATS.value:
+        return True
+    if row.role is None:
+        return False
+    rights = MEMBERSHIP_RIGHTS[MembershipRole(row.role)]
+    return rights.start if row.kind == RunKind.NOTEBOOK.value else rights.schedule
+
+
+def unattended(row: Row, now: int, policy: Policy) -> Extension | None:
+    """Return how a run ends that lost its device, is idle, or was not extended by its person; None: not within now."""
+    ends = [
+        (row.lost_stop_at, Limit.DEVICE_LOST),
+        (row.idle_stop_at, Limit.IDLE),
+        (row.session_ends_at, Limit.SESSION),
+    ]
+    known = [(at, limit) for at, limit in ends if at is not None]
+    if not known:
+        return None
+    at, limit = min(known, key=lambda each: each[0])
+    if limit is not Limit.DEVICE_LOST and at > min(row.until_at - policy.stop_margin, now + policy.extend_below):
+        return None  # it is extended first, as far as it may go
+    return Extension(Standing.ENDING, row.until_at, min(at, row.until_at - policy.stop_margin), limit)
 
 
 def tell_of_end(transaction: Transaction, row: Row, ending: Extension, now: int) -> Extension:

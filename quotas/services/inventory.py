@@ -34,6 +34,12 @@ class UnknownToken(Exception):  # noqa: N818 - named for what it is
     """The token is of no machine, or of one that was removed."""
 
 
+def is_known(database: Database, token: str) -> bool:
+    """Return whether the token is a machine's."""
+    with database.read() as transaction:
+        return nodes_store.by_token(transaction, digest(token)) is not None
+
+
 def take_report(database: Database, token: str, report: Report, now: int, policy: Policy = USUAL) -> Answer:
     """Everything in the report is stored, once; return what the agent is to do.
 

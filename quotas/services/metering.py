@@ -128,18 +128,20 @@ def _take_device(
                 hours.add(tenure.run_id, part)
             _note_foreign(transaction, device.id, read.end // MILLISECONDS, sample, tenure.run_id, noted)
         until = max(until, read.end)
-    if until > before:
+    newest, sample = listed[-1]
+    at = newest.end // MILLISECONDS
+    if device.read_at is None or device.read_at <= at:
+        store.read(
+            transaction,
+            device.id,
+            at,
+            until,
+            busy_ppm=newest.busy_ppm,
+            used_bytes=None if sample.memory_bytes is None else newest.memory_bytes,
+            power_milliwatts=newest.power_milliwatts,
+        )
+    elif until > before:
         store.metered(transaction, device.id, until)
-    newest, _ = listed[-1]
-    sample = listed[-1][1]
-    store.read(
-        transaction,
-        device.id,
-        newest.end // MILLISECONDS,
-        busy_ppm=newest.busy_ppm,
-        used_bytes=sample.memory_bytes,
-        power_milliwatts=newest.power_milliwatts,
-    )
 
 
 def _note_foreign(

@@ -18,6 +18,7 @@ from quotas.domain.reconciliation import Action, HeldRun, action
 from quotas.domain.runs import Limit, Outcome, RunKind, RunState
 from quotas.services import admission, device_health, idleness, preemption, pressure, refunds, reservation_windows
 from quotas.services.admission import Ended
+from quotas.services.probes import Probes
 from quotas.store import audit
 from quotas.store import runs as runs_store
 from quotas.store.database import Database, DatabaseAway, Row
@@ -104,6 +105,7 @@ class Reconciler:
     policy: Policy
     start_limit_seconds: int
     suspects: dict[str, int] = field(default_factory=dict)
+    probes: Probes = field(default_factory=Probes)
 
     def tick(self, now: int) -> Counter[str]:
         """Every open run was looked at once; return how many of each action were taken. Raises DatabaseAway.
@@ -143,9 +145,12 @@ class Reconciler:
             strangers = [listed[run_id] for run_id in sorted(set(listed) - held)]
             done.update(_together(lambda seen: self._not_held(seen, now), strangers))
         self.suspects = {run: since for run, since in self.suspects.items() if run in held}
-        for part in AFTER:
+        for part in (*AFTER, self._missed_devices):
             done.update(self._part(part, now))
         return +done  # without what was done not once
+
+    def _missed_devices(self, database: Database, now: int, policy: Policy) -> Counter[str]:
+        return self.probes.probe(database, self.backend, now, policy)
 
     def _part(self, part: Part, now: int) -> Counter[str]:
         try:

@@ -238,7 +238,7 @@ def read_situation(transaction: Transaction, request: Request, now: int, policy:
 
 
 def _pools(rows: list[Row], events: dict[int, tuple[PoolEvent, ...]]) -> tuple[PoolSituation, ...]:
-    """Return the pools that have the device, by id."""
+    """Return the pools that have the device: real ones first, then by id."""
     found = [
         PoolSituation(
             each.pool_id,
@@ -252,7 +252,7 @@ def _pools(rows: list[Row], events: dict[int, tuple[PoolEvent, ...]]) -> tuple[P
         if each.pool_id is not None
     ]
     if len(found) > 1:
-        found.sort(key=lambda pool: pool.id)
+        found.sort(key=lambda pool: (pool.simulated, pool.id))
     return tuple(found)
 
 

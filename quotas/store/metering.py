@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, BindParameter, bindparam, delete, insert, or_, select, union_all, update
+from sqlalchemy import BigInteger, BindParameter, bindparam, delete, insert, select, union_all, update
 
 from quotas.domain.metering import FOREIGN, Bucket, Hour
 from quotas.store.database import Prepared, Row, Transaction
@@ -67,12 +67,13 @@ _METERED = Prepared(
 )
 _READ = Prepared(
     update(devices)
-    .where(devices.c.id == _device, or_(devices.c.read_at.is_(None), devices.c.read_at <= _at))
+    .where(devices.c.id == _device)
     .values(
         read_at=_at,
         busy_ppm=bindparam("busy_ppm"),
         used_bytes=bindparam("used_bytes"),
         power_milliwatts=bindparam("power_milliwatts"),
+        metered_until_milliseconds=bindparam("until"),
     )
 )
 _FOREIGN = Prepared(
@@ -135,9 +136,9 @@ def metered(transaction: Transaction, device_id: int, until: int) -> None:
     transaction.run(_METERED, device=device_id, until=until)
 
 
-def read(transaction: Transaction, device_id: int, at: int, **values: int | None) -> None:
-    """The device's newest reading is this one, unless it has a newer."""
-    transaction.run(_READ, device=device_id, at=at, **values)
+def read(transaction: Transaction, device_id: int, at: int, until: int, **values: int | None) -> None:
+    """The device's newest reading is this one, and its time has been taken until `until` (milliseconds)."""
+    transaction.run(_READ, device=device_id, at=at, until=until, **values)
 
 
 def is_known_foreign(transaction: Transaction, device_id: int, pid: int) -> bool:

@@ -79,12 +79,14 @@ def test_a_run_from_its_start_to_its_removal(backend: LocalBackend, tmp_path: Pa
 
 
 def test_what_a_run_is_given(backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its folder, its variables, default signals, no input, its own session; nothing secret of the platform."""
+    """Its folder, its variables, default signals, no input, its own session, the driver; nothing secret."""
     monkeypatch.setenv("DATABASE_PASSWORD", "of the platform")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/driver/lib64")
     source = """
         import os, signal, sys
         print(os.getcwd(), os.environ["GREETING"], os.environ["MUDEUNG_RUN"], repr(os.environ["CUDA_VISIBLE_DEVICES"]))
-        print("DATABASE_PASSWORD" in os.environ, sys.stdin.read() == "", os.getsid(0) == int(sys.argv[1]))
+        print(os.environ["LD_LIBRARY_PATH"], "DATABASE_PASSWORD" in os.environ)
+        print(sys.stdin.read() == "", os.getsid(0) == int(sys.argv[1]))
         sys.stdout.flush()
         print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, file=sys.stderr)
     """
@@ -95,7 +97,8 @@ def test_what_a_run_is_given(backend: LocalBackend, tmp_path: Path, monkeypatch:
     until(lambda: not backend.inspect(launch.run_id).running)
     assert backend.log(launch.run_id, 4000).splitlines() == [
         f"{folder} 안녕 $HOME {launch.run_id} ''",
-        "False True False",
+        "/driver/lib64 False",
+        "True False",
         "True",
     ]
 

@@ -6,8 +6,11 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sqlalchemy import select, update
+
 from quotas.domain.admission import Admitted, Request
 from quotas.domain.months import month_of
+from quotas.domain.node_reports import Process
 from quotas.domain.people import MembershipRole
 from quotas.domain.policy import Policy
 from quotas.domain.queue import Mode
@@ -31,7 +34,9 @@ from quotas.services import (
 )
 from quotas.services.schedules import Finished, NewSchedule, Schedule
 from quotas.store.database import Database
+from quotas.store.tables import device_grants, devices
 from tests.browser.conftest import example_world
+from tests.metered import machine, samples
 from tests.platform import PASSWORD, ROOT
 
 PI, MEMBER, OPERATOR = "haram.noh", "member", "operator"
@@ -60,6 +65,7 @@ class Shown:
     """The numbers of what is there."""
 
     failed: str
+    measured: str
     succeeded: str
     recall: int
     open_reservation: int
@@ -83,8 +89,10 @@ def fill(database: Database, folder: Path, now: int) -> Shown:
     )
     succeeded = Finished(ExecutionState.SUCCEEDED, exit_code=0, output="runs/1/output.ipynb")
     _queue(database, _schedule(database, folder, "Large", now, SCARCE), now)
+    failed_run = _run(database, schedule, failed, now - 2 * HOUR_SECONDS)
     return Shown(
-        failed=_run(database, schedule, failed, now - 2 * HOUR_SECONDS),
+        failed=failed_run,
+        measured=_devices(database, failed_run, now),
         succeeded=_run(database, schedule, succeeded, now - HOUR_SECONDS),
         recall=_recall(database, now),
         open_reservation=_open_reservation(database, now),
@@ -108,6 +116,29 @@ def _run(database: Database, schedule: Schedule, finished: Finished, at: int) ->
     admission.settle(database, run, admission.Ended(at, at + 90, Outcome.EXITED, finished.exit_code), at + 90)
     schedules.finish(database, run, finished, at + 90)
     return run
+
+
+def _devices(database: Database, failed: str, now: int) -> str:
+    """A machine has a device in each state; return the run of the PI's that holds one, of which not all was seen."""
+    at = now - 3 * HOUR_SECONDS
+    request = Request(new_run_id(), RunKind.BATCH, PI, PROJECT, "cpu-small", seconds=5 * HOUR_SECONDS, door="batch")
+    assert isinstance(admission.reserve(database, request, at, Policy()), Admitted)
+    admission.started(database, request.run_id, at)
+    node = machine(database, at, count=5, simulated=True)
+    began = now - 2 * HOUR_SECONDS
+    with database.write() as transaction:
+        for position, (run, start, end) in enumerate(((request.run_id, at, None), (failed, began, began + 90))):
+            found = transaction.one(select(devices.c.id).where(devices.c.uuid == node.uuids[position]))
+            assert found is not None
+            grant = {"run_id": run, "device_id": found.id, "granted_at": start, "released_at": end}
+            transaction.insert(device_grants, grant)
+        for uuid, state in zip(node.uuids[2:], ("cleaning", "quarantined", "lost"), strict=True):
+            transaction.run(update(devices).where(devices.c.uuid == uuid).values(state=state, reason=LONG_WORD))
+    stray = (Process(4242, 2**30),)
+    node.take(list(samples(node.uuids[0], at, at + HOUR_SECONDS, busy_ppm=600_000, processes=stray)), now)
+    node.take(list(samples(node.uuids[0], at + HOUR_SECONDS, at + 2 * HOUR_SECONDS, busy_ppm=None)), now)
+    node.take(list(samples(node.uuids[0], now - 60, now, busy_ppm=50_000)), now)
+    return request.run_id
 
 
 def _recall(database: Database, now: int) -> int:

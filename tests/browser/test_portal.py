@@ -119,6 +119,10 @@ def pages_of_a_pi(shown: Shown) -> dict[str, str]:
         "form of a schedule": f"{project}/schedules/new?notebook={NOTEBOOK}",
         "a failed run": f"{BASE}runs/{shown.failed}",
         "a run": f"{BASE}runs/{shown.succeeded}",
+        "usage": f"{project}/usage",
+        "usage of a run": f"{BASE}runs/{shown.measured}/usage",
+        "usage of a short run": f"{BASE}runs/{shown.failed}/usage",
+        "usage in no period": f"{project}/usage?since=soon",
         "queue": f"{BASE}queue",
         "notices": f"{BASE}notices",
         "a recall": f"{BASE}recalls/{shown.recall}",
@@ -175,6 +179,8 @@ def test_pages_of_an_operator_are_accessible(portal: Portal, language: str) -> N
         "an empty queue": f"{BASE}queue",
         "no notices": f"{BASE}notices",
         "all reservations": f"{BASE}reservations",
+        "fleet": f"{BASE}fleet?refresh=off",
+        "usage of a project": f"{BASE}projects/{PROJECT}/usage",
         "a reservation to decide": f"{BASE}reservations/{portal.shown.waiting_reservation}",
         "no recall": f"{BASE}recalls/{portal.shown.recall}",
         "no reservation": f"{BASE}reservations/9999",
@@ -193,6 +199,8 @@ def test_pages_of_a_member_and_the_queue_at_the_hub_are_accessible(portal: Porta
     check(visit, "a turn")
     visit.go(f"{BASE}projects/{OVER_PROJECT}")
     check(visit, "an award that is over")
+    visit.go(f"{BASE}projects/{PROJECT}/usage")
+    check(visit, "one's own usage")
     visit = portal.visit(PI)
     for name, path, there_is in (
         ("a place at the hub", "/hub/home", "[data-place=waiting]"),
@@ -207,6 +215,21 @@ def test_pages_of_a_member_and_the_queue_at_the_hub_are_accessible(portal: Porta
         for folded in visit.page.locator("details").all():
             folded.evaluate("element => { element.open = true; }")
         check(visit, name)
+
+
+def test_the_fleet_looks_again_without_scripts_until_told_to_stop(portal: Portal) -> None:
+    portal.speak(OPERATOR, "en")
+    visit = portal.visit(OPERATOR, scripts=False)
+    page = visit.page
+    visit.go(f"{BASE}fleet")
+    expect(page.locator(".mu-device")).to_have_count(5)
+    expect(page.locator("[data-state=held]")).to_contain_text("in use")
+    page.get_by_role("link", name="Stop looking again").click()
+    expect(page.get_by_role("link", name="Look again every 30 s")).to_be_visible()
+    assert page.url.endswith("fleet?refresh=off")
+    page.locator("[data-state=held] a").click()
+    expect(page.locator("[data-finding]")).to_contain_text("Devices were held for")
+    assert (visit.outside, visit.errors) == ([], [])
 
 
 def test_the_checker_finds_what_it_should(portal: Portal) -> None:

@@ -163,7 +163,9 @@ class Threads:
             return np.full(self.count, np.frombuffer(bytes.fromhex(operand[2:])[::-1], np.float32)[0])
         return np.full(self.count, int(operand), TYPES[kind])
 
-    def _computed(self, operation: str, kind: str, values: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    def _computed(  # noqa: PLR0911 - a case for each instruction
+        self, operation: str, kind: str, values: list[np.ndarray[Any, Any]]
+    ) -> np.ndarray[Any, Any]:
         wanted = np.uint32 if operation == "mul.wide.u32" else TYPES[kind]
         assert all(value.dtype == wanted for value in values), (operation, [value.dtype for value in values])
         match operation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -155,6 +156,7 @@ def test_an_rngd_gets_dockers_profile_and_io_uring() -> None:
     assert allowed.pop("syscalls") == [*default.pop("syscalls"), {"names": calls, "action": "SCMP_ACT_ALLOW"}]
     assert allowed == default
     assert "io_uring" not in profile
+    assert hashlib.sha256(SECCOMP.read_bytes()).hexdigest() in SECCOMP.with_name("README.md").read_text()
 
 
 @pytest.mark.parametrize("path", ["/dev/npu0", "/dev/rngdx", "/dev/rbln0"])

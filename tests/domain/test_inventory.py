@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +59,19 @@ def test_every_state_has_its_words_and_every_cleaning_its_state() -> None:
     assert set(STATE_WORDS) == set(DeviceState)
     assert set(AFTER_RELEASE) == set(Cleaning)
     assert set(DeviceState) - OUT_OF_USE == {DeviceState.AVAILABLE, DeviceState.RETIRED}
+
+
+def _first_cells(heading: str) -> list[str]:
+    """Return the first cell of each row of the table below a heading of the operators' page."""
+    page = (Path(__file__).parents[2] / "docs" / "devices.md").read_text(encoding="utf-8")
+    part = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line for line in part.splitlines() if line.startswith("|")]
+    return [row.split("|")[1].strip().split(" ")[0].strip("`") for row in rows[2:]]
+
+
+def test_the_page_for_operators_has_every_state_and_every_cleaning() -> None:
+    assert _first_cells("States") == [state.value for state in DeviceState]
+    assert _first_cells("Between two runs") == [cleaning.value for cleaning in Cleaning]
 
 
 @pytest.mark.parametrize("name", ["a", "gpu-1", "0", "a" * 63])

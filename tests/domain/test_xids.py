@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from quotas.domain.xids import XIDS, Fault, xid
@@ -35,3 +37,13 @@ def test_each_number_has_its_own_words_in_both_languages() -> None:
         assert known.meaning("ko") == known.meaning_ko
         assert known.meaning_en.isascii()
         assert any("가" <= character <= "힣" for character in known.meaning_ko)
+
+
+def test_the_page_for_operators_has_the_same_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "devices.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.split("\n## Xids\n")[1].splitlines() if line[:3] != "|--"]
+    shown = [row for row in rows if row[0].isdigit()]
+    assert [row[:3] for row in shown] == [
+        [str(number), known.fault.value, known.meaning_en] for number, known in sorted(XIDS.items())
+    ]
+    assert [row[-1] == "yes" for row in shown] == [known.resets for _, known in sorted(XIDS.items())]

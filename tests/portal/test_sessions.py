@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,14 +25,21 @@ from quotas.domain.admission import Admitted, Request
 from quotas.domain.launch import RUN_VARIABLE
 from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.domain.sessions import API_PATH, TOKEN_VARIABLE, URL_VARIABLE, token_of
+from quotas.home import open_home
 from quotas.services import admission, check
 from quotas.services.admission import Ended
 from quotas.session_variables import session_variables
+from quotas.store.migrate import migrate
 from quotas.store.tables import audit_events, profiles, run_activity, runs
-from tests.platform import CPU
+from tests.platform import CPU, ROOT, answers, wait_for
 from tests.portal.conftest import BASE, Portal
 
 HOUR = 3_600
+VARIABLES = """
+from quotas.home import from_environment
+from quotas.session_variables import session_variables
+print(session_variables(from_environment(), "a run"))
+"""
 
 
 def ended(portal: Portal, run_id: str) -> None:
@@ -221,3 +232,24 @@ def test_of_the_containers_address_only_the_sessions_are_to_be_reached() -> None
             return [(await client.get(path)).status_code for path in paths]
 
     assert asyncio.run(statuses()) == [200, 200, 404, 404, 404, 404]
+
+
+def test_the_portal_comes_up_while_the_engine_is_away_and_ends_in_order(tmp_path: Path) -> None:
+    home = open_home(tmp_path / "home", backend="docker")
+    migrate(home.database())
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "MUDEUNG_HOME": str(home.path)}
+    environment |= {"MUDEUNG_OVERRIDES": '{"backend": "docker"}', "DOCKER_HOST": f"unix://{tmp_path}/nothing.sock"}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "portal"], env=environment, cwd=tmp_path, stderr=log)
+    try:
+        health = f"http://127.0.0.1:{home.ports()['portal']}{BASE}health"
+        wait_for("the portal", lambda: answers(health, 200), process=process)
+        told = "containers cannot ask for their time left yet"
+        wait_for("its word on the engine", lambda: told in (tmp_path / "log").read_text(), process=process)
+        words = [sys.executable, "-c", VARIABLES]
+        given = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        assert given.stdout.strip() == "{}", "a run is started without, rather than not at all"
+    finally:
+        process.terminate()
+        assert process.wait(15) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()

@@ -127,6 +127,12 @@ def test_containers_reach_the_hub_and_not_each_other(platform: Platform, engine:
         platform.stop_server(person, "vision")
 
 
+NO_MACHINE = (
+    "The backend docker cannot attach the device h100 of the profile gpu-h100: its pool has no machine that assigns it;"
+    " the operator adds one with `mudeung nodes add`."
+)
+
+
 @pytest.mark.parametrize(
     ("profile", "status", "words"),
     [
@@ -134,8 +140,7 @@ def test_containers_reach_the_hub_and_not_each_other(platform: Platform, engine:
         (
             GPU,
             409,
-            "The backend docker cannot attach the device h100 of the profile gpu-h100: its pool has no machine that "
-            + "assigns it; the operator adds one with `mudeung nodes add`.",
+            NO_MACHINE,
         ),
     ],
 )
