@@ -15,10 +15,10 @@ UV_VERSION := 0.13
 COMPILE = $(PYTHON_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(ARGS)
 
-.PHONY: help setup run demo gpu-check test nightly lint bench image lab lock clean
+.PHONY: help setup run demo gpu-check test nightly lint bench image platform-image postgresql-image lab lock clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: BACKEND=$(BACKEND) (or docker), PORT=, HOME_DIR=$(HOME_DIR), BASE=$(BASE), ARGS="
 
@@ -49,6 +49,7 @@ lint: setup ## Check style, types and layers
 	$(PYTHON_BIN)/ruff format --check
 	$(PYTHON_BIN)/mypy
 	$(PYTHON_BIN)/lint-imports
+	$(PYTHON_BIN)/python -m helm.schema --check
 
 bench: setup ## Measure the figures that the project promises
 	@$(PYTHON_BIN)/python -m bench $(ARGS)
@@ -56,12 +57,19 @@ bench: setup ## Measure the figures that the project promises
 image: ## Build the notebook image (BASE: the image it stands on)
 	docker build --file images/notebook/Dockerfile --build-arg BASE=$(BASE) --tag $(IMAGE) $(ARGS) .
 
+platform-image: ## Build the image of the platform's own programs, for a cluster (BASE)
+	docker build --file images/platform/Dockerfile --build-arg BASE=$(BASE) --tag mudeung/platform:latest $(ARGS) .
+
+postgresql-image: ## Build a small PostgreSQL image, for evaluation on a cluster without a registry (BASE: Debian)
+	docker build --file images/postgresql/Dockerfile --build-arg BASE=$(BASE) --tag mudeung/postgresql:latest $(ARGS) .
+
 lab: setup ## Build the JupyterLab extension anew, after a change of client/lab/src (Node 20.19 or newer)
 	cd client/lab && npm ci --ignore-scripts --no-audit --no-fund && PATH="$(CURDIR)/$(PYTHON_BIN):$$PATH" npm run build
 
 lock: setup ## Compile the lock files anew (ARGS=--upgrade takes newer versions)
 	@$(PYTHON_BIN)/python -m pip --disable-pip-version-check install --quiet 'uv~=$(UV_VERSION)'
 	$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
+	$(COMPILE) --output-file images/platform/requirements.lock pyproject.toml images/platform/requirements.in
 	$(COMPILE) --group node --output-file requirements-node.lock
 	$(COMPILE) --output-file images/notebook/requirements.lock images/notebook/requirements.in
 	npm install --package-lock-only --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved

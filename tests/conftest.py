@@ -28,8 +28,7 @@ ENGINE = ("domain", "services", "store")
 """The folders of the first half."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "kubernetes: needs a cluster, the one that KUBECONFIG names")
+def pytest_configure() -> None:
     # What a worker of pytest-xdist ignores, the programs that it starts would ignore too.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

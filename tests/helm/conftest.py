@@ -14,10 +14,6 @@ CHART = Path(__file__).resolve().parents[2] / "helm" / "mudeung"
 CALL_SECONDS = 120
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "kubernetes: needs helm, kubectl and a Kubernetes cluster")
-
-
 class Tools:
     """helm and kubectl; each call ends in time."""
 
