@@ -38,7 +38,7 @@ gpu-check: setup ## Show all of it on this machine's own GPUs (BACKEND, ARGS="--
 	@$(PYTHON_BIN)/mudeung gpu-check --backend $(BACKEND) $(ARGS)
 
 test: setup ## Run the tests (ARGS="-k word" for some of them)
-	@$(PYTHON_BIN)/pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	@$(PYTHON_BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 nightly: setup ## Walk far: 20,000 random walks over the engine on each database (hours)
 	@HYPOTHESIS_PROFILE=nightly $(PYTHON_BIN)/pytest tests/services/test_machine.py tests/services/test_whole.py \
