@@ -9,6 +9,7 @@ PORT ?=
 BASE ?= python:3.12-slim
 IMAGE ?= mudeung/notebook:latest
 ARGS ?=
+JOBS ?=
 UV_VERSION := 0.13
 
 # A lock names versions and hashes for every system and Python from 3.11 on, and no package index.
@@ -37,8 +38,8 @@ gpu-check: setup ## Show all of it on this machine's own GPUs (BACKEND, ARGS="--
 	@$(ensure_image)
 	@$(PYTHON_BIN)/mudeung gpu-check --backend $(BACKEND) $(ARGS)
 
-test: setup ## Run the tests (ARGS="-k word" for some of them)
-	@$(PYTHON_BIN)/pytest --numprocesses 2 --dist loadgroup $(ARGS)
+test: setup ## Run the tests (ARGS="-k word" for some of them, JOBS=2 for two folders at a time)
+	@$(PYTHON_BIN)/pytest $(if $(JOBS),--numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder) $(ARGS)
 
 nightly: setup ## Walk far: 20,000 random walks over the engine on each database (hours)
 	@HYPOTHESIS_PROFILE=nightly $(PYTHON_BIN)/pytest tests/services/test_machine.py tests/services/test_whole.py \

@@ -59,7 +59,11 @@ def _gateway(home: Home) -> str:
             network = client.inspect_network(name)
         except docker.errors.NotFound:
             labels = {HOME_LABEL: str(home.path)}
-            client.create_network(name, driver="bridge", options=NO_TALK, check_duplicate=True, labels=labels)
+            try:
+                client.create_network(name, driver="bridge", options=NO_TALK, check_duplicate=True, labels=labels)
+            except docker.errors.APIError as error:
+                # An engine has about thirty address ranges for networks, and says 404 when all are taken.
+                raise BackendAway(f"docker: cannot make the network {name}: {error.explanation}") from error
             network = client.inspect_network(name)
     for part in network["IPAM"]["Config"]:
         if part.get("Gateway"):

@@ -1,10 +1,9 @@
 """What all tests share: a fresh database, a small centre, and the rule about skips.
 
 With ``MUDEUNG_REQUIRE=docker`` in the environment a test marked `docker` that skips itself is a failure: where an
-engine and an image are at hand, nothing may be left out in silence. So it is with `postgresql` and `kubernetes`.
+engine and an image are at hand, nothing may be left out in silence. So it is with `postgresql`.
 
-``make test`` runs two halves side by side, each in order: what asks the processor (the engine), and what waits for
-processes, containers and browsers.
+``make test JOBS=2`` runs two folders side by side, each folder's tests in order.
 """
 
 from __future__ import annotations
@@ -14,8 +13,10 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from quotas.store.database import Database
 from quotas.store.migrate import migrate
@@ -24,8 +25,6 @@ from tests.centre import Centre, build
 from tests.databases import Databases, PostgreSQLDatabases, SQLiteDatabases
 
 REQUIRABLE = ("docker", "postgresql", "kubernetes")
-ENGINE = ("domain", "services", "store")
-"""The folders of the first half."""
 
 
 def pytest_configure() -> None:
@@ -34,11 +33,15 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        is_engine = item.path.parent.name in ENGINE
-        item.add_marker(pytest.mark.xdist_group("engine" if is_engine else "product"))
+class ByFolder(LoadScopeScheduling):
+    """Gives each worker whole folders, as tests of one may go on from each other's and share what they started."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.split("::", maxsplit=1)[0].rpartition("/")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFolder:
+    return ByFolder(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -102,7 +102,9 @@ class Supervisor:
     def launch(self, listed: tuple[Program, ...], overrides: Mapping[str, object]) -> None:
         """supervisord runs and answers, and starts the programs. Raises SupervisorGone when it does not."""
         if len(self.socket) > LONGEST_SOCKET_PATH:
-            self._folder = tempfile.TemporaryDirectory(prefix="mudeung-")
+            # $TMPDIR may be as long as the home.
+            near = "/tmp" if len(tempfile.gettempdir()) > LONGEST_SOCKET_PATH // 2 else None  # noqa: S108
+            self._folder = tempfile.TemporaryDirectory(prefix="mudeung-", dir=near)
             self.socket = str(Path(self._folder.name, "supervisor.sock"))
         configuration = self.home.hub / CONFIGURATION
         configuration.write_text(configure(listed, self.socket))

@@ -192,6 +192,7 @@ def test_stop_without_a_keeper(backend: LocalBackend, tmp_path: Path) -> None:
     backend.launch(launch)
     until(lambda: "ready" in backend.log(launch.run_id, 100))
     keeper_of(launch.run_id).kill()
+    until(lambda: len(of_run(launch.run_id)) == 1)
     backend.stop(launch.run_id, 10)
     seen = backend.inspect(launch.run_id)
     assert (seen.running, seen.exit_code) == (False, None)

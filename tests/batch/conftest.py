@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -15,7 +16,9 @@ import pytest
 from sqlalchemy import select, update
 
 from batch.scheduler import Scheduler
+from quotas import network
 from quotas.backends.local import LocalBackend
+from quotas.backends.port import BackendAway
 from quotas.domain.schedules import FINAL, Timing
 from quotas.home import Home
 from quotas.services import runs, schedules
@@ -150,6 +153,9 @@ def end(platform: Platform) -> None:
         scheduler.leave()
     for seen in platform.backend.list_runs():
         platform.backend.stop(seen.run_id, 0)
+    if platform.home.settings.backend == "docker":
+        with contextlib.suppress(BackendAway):  # an engine that is away made none
+            network.remove(platform.home)
     platform.database.close()
 
 

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from batch.scheduler import Scheduler
+from quotas import network
 from quotas.backends.docker import DockerBackend, prepare_project_folder
 from quotas.backends.port import BackendAway
 from quotas.domain.runs import Outcome
@@ -51,6 +52,7 @@ def contained(tmp_path: Path, today_file: Path) -> Iterator[tuple[Platform, Sche
     for execution in platform.executions():
         backend.stop(execution.run_id, 0)
         backend.remove(execution.run_id)
+    network.remove(platform.home)
     backend.close()
     platform.database.close()
 

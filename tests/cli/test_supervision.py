@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,6 +57,7 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture
 def running(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     monkeypatch.setattr(supervisor, "RETRIES", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(home.path))  # the folder for temporary files is no shorter
     watched = Supervisor(home)
     watched.launch((STEADY, FLAKY, DEAF), {})
     wait_until(lambda: "deaf" in log(home, "deaf") and "steady sleep" in names(home), "both have begun")
