@@ -372,8 +372,10 @@ def _settle(transaction: Transaction, row: Row, ended: Ended, now: int) -> Charg
     seconds = 0
     if started_at is not None and finished_at is not None:
         seconds = min(charged_seconds(started_at, finished_at), LARGEST // row.gflops)
-        seconds = max(seconds - grants.paused_seconds(transaction, row.id, started_at, finished_at), 0)
-    grants.end_pauses(transaction, row.id, now if finished_at is None else math.ceil(finished_at))
+        if row.pool_id is not None:
+            seconds = max(seconds - grants.paused_seconds(transaction, row.id, started_at, finished_at), 0)
+    if row.pool_id is not None:  # only what holds devices can have lost one
+        grants.end_pauses(transaction, row.id, now if finished_at is None else math.ceil(finished_at))
     closed = settlement.close(transaction, row, seconds, now)
     if closed is None:
         raise Raced

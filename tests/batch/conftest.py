@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import time
@@ -11,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import docker.errors
 import nbformat
 import pytest
 from sqlalchemy import select, update
 
 from batch.scheduler import Scheduler
 from quotas import network
+from quotas.backends.docker import DockerBackend
 from quotas.backends.local import LocalBackend
 from quotas.backends.port import BackendAway
 from quotas.domain.schedules import FINAL, Timing
@@ -25,12 +26,13 @@ from quotas.services import runs, schedules
 from quotas.services.schedules import Execution, NewSchedule, Schedule
 from quotas.settings import Settings
 from quotas.store.database import Database
-from quotas.store.tables import charges, executions
+from quotas.store.tables import charges, executions, images, profiles
 from quotas.store.tables import schedules as schedules_table
 from tests import centre
 
 DAY = 86_400
 ZONE = "Asia/Seoul"
+IMAGE = "mudeung/notebook:latest"
 
 
 @dataclass
@@ -153,9 +155,6 @@ def end(platform: Platform) -> None:
         scheduler.leave()
     for seen in platform.backend.list_runs():
         platform.backend.stop(seen.run_id, 0)
-    if platform.home.settings.backend == "docker":
-        with contextlib.suppress(BackendAway):  # an engine that is away made none
-            network.remove(platform.home)
     platform.database.close()
 
 
@@ -165,3 +164,26 @@ def platform(tmp_path: Path, today_file: Path) -> Iterator[Platform]:
     made = build(tmp_path / "home", today_file)
     yield made
     end(made)
+
+
+@pytest.fixture
+def contained(tmp_path: Path, today_file: Path) -> Iterator[tuple[Platform, Scheduler]]:
+    """A platform whose runs are containers, and its scheduler."""
+    backend = DockerBackend()
+    try:
+        present = backend.image_exists(IMAGE)
+    except (BackendAway, docker.errors.DockerException) as away:
+        pytest.skip(f"no Docker engine: {away}")
+    if not present:
+        pytest.skip(f"no image {IMAGE}: make image")
+    platform = build(tmp_path / "home", today_file, backend="docker")
+    with platform.database.write() as transaction:
+        transaction.run(update(images).values(reference=IMAGE))
+        transaction.run(update(profiles).values(memory_bytes=400 * 2**20))
+    yield platform, Scheduler(platform.home, platform.database, backend)
+    for execution in platform.executions():
+        backend.stop(execution.run_id, 0)
+        backend.remove(execution.run_id)
+    network.remove(platform.home)
+    backend.close()
+    platform.database.close()

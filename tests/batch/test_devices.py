@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import docker.errors
 import pytest
 from sqlalchemy import update
 
 from batch.scheduler import Scheduler
-from quotas import network
-from quotas.backends.docker import DockerBackend, prepare_project_folder
-from quotas.backends.port import BackendAway
+from quotas.backends.docker import prepare_project_folder
 from quotas.domain.runs import Outcome
 from quotas.domain.schedules import ExecutionState
 from quotas.services import check
 from quotas.services.schedules import Execution
-from quotas.store.tables import images, pools, profiles
-from tests.batch.conftest import Platform, build
+from quotas.store.tables import pools, profiles
+from tests.batch.conftest import Platform
 from tests.devices import add_machine, character_devices, gpu, npu, states
 
-IMAGE = "mudeung/notebook:latest"
 VISIBLE = "import os\nprint(f'sees=<{os.environ[\"CUDA_VISIBLE_DEVICES\"]}>')"
 
 
@@ -34,27 +28,10 @@ def real(platform: Platform) -> None:
 
 
 @pytest.fixture
-def contained(tmp_path: Path, today_file: Path) -> Iterator[tuple[Platform, Scheduler]]:
-    """A platform whose runs are containers with real devices, and its scheduler."""
-    backend = DockerBackend()
-    try:
-        present = backend.image_exists(IMAGE)
-    except (BackendAway, docker.errors.DockerException) as away:
-        pytest.skip(f"no Docker engine: {away}")
-    if not present:
-        pytest.skip(f"no image {IMAGE}: make image")
-    platform = build(tmp_path / "home", today_file, backend="docker")
-    real(platform)
-    with platform.database.write() as transaction:
-        transaction.run(update(images).values(reference=IMAGE))
-        transaction.run(update(profiles).values(memory_bytes=400 * 2**20))
-    yield platform, Scheduler(platform.home, platform.database, backend)
-    for execution in platform.executions():
-        backend.stop(execution.run_id, 0)
-        backend.remove(execution.run_id)
-    network.remove(platform.home)
-    backend.close()
-    platform.database.close()
+def contained(contained: tuple[Platform, Scheduler]) -> tuple[Platform, Scheduler]:
+    """The same, with real devices."""
+    real(contained[0])
+    return contained
 
 
 def nothing_was_charged(platform: Platform, found: Execution) -> None:

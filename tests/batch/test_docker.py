@@ -4,47 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import docker.errors
 import pytest
 from sqlalchemy import update
 
 from batch.scheduler import Scheduler
-from quotas import network
-from quotas.backends.docker import DockerBackend, prepare_project_folder
-from quotas.backends.port import BackendAway
+from quotas.backends.docker import prepare_project_folder
 from quotas.domain.runs import Outcome
 from quotas.domain.schedules import ExecutionState
-from quotas.store.tables import images, profiles
-from tests.batch.conftest import Platform, build
+from quotas.store.tables import images
+from tests.batch.conftest import Platform
 
 pytestmark = pytest.mark.docker
-IMAGE = "mudeung/notebook:latest"
-
-
-@pytest.fixture
-def contained(tmp_path: Path, today_file: Path) -> Iterator[tuple[Platform, Scheduler]]:
-    """A platform whose runs are containers, and its scheduler."""
-    backend = DockerBackend()
-    try:
-        present = backend.image_exists(IMAGE)
-    except (BackendAway, docker.errors.DockerException) as away:
-        pytest.skip(f"no Docker engine: {away}")
-    if not present:
-        pytest.skip(f"no image {IMAGE}: make image")
-    platform = build(tmp_path / "home", today_file, backend="docker")
-    with platform.database.write() as transaction:
-        transaction.run(update(images).values(reference=IMAGE))
-        transaction.run(update(profiles).values(memory_bytes=400 * 2**20))
-    yield platform, Scheduler(platform.home, platform.database, backend)
-    for execution in platform.executions():
-        backend.stop(execution.run_id, 0)
-        backend.remove(execution.run_id)
-    network.remove(platform.home)
-    backend.close()
-    platform.database.close()
 
 
 def test_a_container_runs_the_notebook_and_leaves_nothing_else(contained: tuple[Platform, Scheduler]) -> None:
