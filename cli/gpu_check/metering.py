@@ -17,7 +17,7 @@ POLL_SECONDS = 1.0
 MOST_POLLS = 86_400
 END_SECONDS = 30.0
 SHARE = 0.10
-"""By which the platform's figures may differ, or by what one of its intervals can make of them."""
+"""By which the platform's figures may differ, or by what an interval at either end of the run can make of them."""
 
 
 @dataclass(frozen=True)
@@ -153,17 +153,24 @@ def _shown(value: float | None, unit: str) -> str:
     return "-" if value is None else f"{value:,.1f} {unit}"
 
 
-def compare(platform: Figures, own: Figures, interval_seconds: float, most_watts: float) -> list[Compared]:
-    """Return the figures beside each other: within a tenth, or what one interval of the platform's can make of them.
+def unmatched(interval_seconds: float) -> float:
+    """Return the seconds of a run that the platform's samples may leave uncovered."""
+    return 2 * interval_seconds
 
-    The memory's maximum is a reading of both: it may differ by a hundredth, or 64 MiB.
+
+def compare(platform: Figures, own: Figures, interval_seconds: float, most_watts: float) -> list[Compared]:
+    """Return the figures beside each other: within a tenth, or what an interval at either end can make of them.
+
+    The platform's samples do not begin and end with the run: up to an interval at its start is not covered, nor is up
+    to one at its end. The memory's maximum is a reading of both: it may differ by a hundredth, or 64 MiB.
     """
     mebibyte = 2**20
+    slack = unmatched(interval_seconds)
     memory = (own.most_memory_bytes or 0) / mebibyte
     return [
-        _compared("covered time", "측정 시간", "s", (platform.seconds, own.seconds), interval_seconds),
-        _compared("busy time", "연산 시간", "s", (platform.busy_seconds, own.busy_seconds), interval_seconds),
-        _compared("energy", "전력량", "J", (platform.energy_joules, own.energy_joules), interval_seconds * most_watts),
+        _compared("covered time", "측정 시간", "s", (platform.seconds, own.seconds), slack),
+        _compared("busy time", "연산 시간", "s", (platform.busy_seconds, own.busy_seconds), slack),
+        _compared("energy", "전력량", "J", (platform.energy_joules, own.energy_joules), slack * most_watts),
         _compared(
             "largest memory",
             "최대 메모리",

@@ -239,9 +239,8 @@ class Check:
             polls = self.watch.of(uuid)
             own = metering.figures(polls, start, end)
             limit = METER_SECONDS + 3 * self.options.interval_seconds
-            platform = metering.of_run(
-                self.platform, str(run["id"]), own.seconds - self.options.interval_seconds, limit
-            )
+            least = own.seconds - metering.unmatched(self.options.interval_seconds)
+            platform = metering.of_run(self.platform, str(run["id"]), least, limit)
             watts = metering.most(polls, lambda poll: poll.power_watts)
             step.note(", ".join(f"{what}: {name}" for what, name in sorted(self.watch.sources[uuid].items())))
             compared = metering.compare(platform, own, self.options.interval_seconds, watts)

@@ -83,8 +83,8 @@ def centre_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Centre, P
 
 @pytest.fixture
 def centre(centre_template: tuple[Centre, Path], tmp_path: Path, invoke: Callable[..., Ended]) -> Centre:
-    """The small centre, in the default home folder of the test."""
+    """The small centre, in the default home folder of the test; `now` is when the test begins, not the template."""
     del invoke  # its folder is the default one
     found, template = centre_template
     shutil.copytree(template, tmp_path / "home", symlinks=True)
-    return replace(found, database=open_home(tmp_path / "home").database())
+    return replace(found, database=open_home(tmp_path / "home").database(), now=int(time.time()))
