@@ -1,18 +1,12 @@
-"""A platform on a cluster, installed by the chart from nothing, upgraded, and refused a downgrade.
-
-The images have to be on the cluster's machines, as `docker.io/mudeung/platform:latest` and so on.
-"""
+"""A platform on a cluster, installed by the chart from nothing, upgraded, and refused a downgrade."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import re
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,32 +15,16 @@ import pytest
 
 from cli.demo.browser import Browser
 from quotas.store.migrate import head
+from tests.helm import release
 from tests.helm.conftest import CHART, Tools
+from tests.helm.release import PROGRAMS, READY_SECONDS, VALUES, Installed
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
-PLATFORM, POSTGRESQL, NOTEBOOK = (f"docker.io/mudeung/{name}:latest" for name in ("platform", "postgresql", "notebook"))
 NAMESPACE = "mudeung-test-install"
 PREFIX = "mudeung-test-p-"
-PROGRAMS = ("hub", "proxy", "portal", "reconciler", "scheduler", "idleness")
 MEMBER, PROJECT = "member", "vision-drive"
-READY_SECONDS = 240
-SMALL = {"resources": {"requests": {"cpu": "10m"}}}
-"""The cluster's one machine may be small, and a server has to find room beside the platform."""
-VALUES: dict[str, Any] = {
-    **dict.fromkeys((*PROGRAMS, "migration"), SMALL),
-    "image": {"name": "docker.io/mudeung/platform", "tag": "latest", "pullPolicy": "Never"},
-    "evaluation": {"enabled": True},
-    "postgresql": {
-        "enabled": True,
-        "image": {"name": "docker.io/mudeung/postgresql", "tag": "latest", "pullPolicy": "Never"},
-        "storage": {"capacity": "1Gi"},
-        **SMALL,
-    },
-    "home": {"storage": {"capacity": "1Gi"}},
-    "prePuller": {"continuous": {"enabled": False}},
-    "settings": {"kubernetes_namespace_prefix": PREFIX},
-}
+SETTINGS = {"kubernetes_namespace_prefix": PREFIX}
 RIGHTS = {
     "hub": {
         "pods": "create delete get list patch watch",
@@ -83,123 +61,11 @@ RIGHTS = {
 """What each account may do in every namespace, and what it uses it for is written in the chart."""
 
 
-@dataclass
-class Installed:
-    """The release that all tests here share."""
-
-    tools: Tools
-
-    def helm(self, *words: str, **changes: Any) -> subprocess.CompletedProcess[str]:
-        """Install or upgrade with some values changed; return what helm said."""
-        given = json.dumps({**VALUES, **changes})
-        chart = ["mudeung", str(CHART), "--namespace", NAMESPACE, "--values", "-"]
-        return self.tools.run("helm", *words, *chart, given=given, seconds=READY_SECONDS)
-
-    def wait(self) -> None:
-        """Every program is ready; where one is not, what it is and says is told."""
-        deadline = time.monotonic() + READY_SECONDS
-        while not rolled_out(self):
-            if time.monotonic() > deadline:
-                words = ("--namespace", NAMESPACE, "get", "pods,events", "-o", "wide")
-                pytest.fail(self.tools.run("kubectl", *words).stdout)
-            time.sleep(1)
-
-    def kubectl(self, *words: str, given: str | None = None, seconds: int = READY_SECONDS) -> str:
-        return self.tools.kubectl("--namespace", NAMESPACE, *words, given=given, seconds=seconds)
-
-    def secret(self, name: str) -> dict[str, str]:
-        found = self.tools.get("secret", name, "--namespace", NAMESPACE)["data"]
-        return {key: base64.b64decode(value).decode() for key, value in found.items()}
-
-    def mudeung(self, *words: str) -> Any:
-        command = ("mudeung", *words, "-o", "json", "--home", "/var/lib/mudeung")
-        return json.loads(self.kubectl("exec", "deployment/hub", "--container", "hub", "--", *command))
-
-    def password(self, person: str) -> str:
-        path = "/var/lib/mudeung/accounts.txt"
-        text = self.kubectl("exec", "deployment/hub", "--container", "hub", "--", "cat", path)
-        return next(line.split()[1] for line in text.splitlines() if line.split()[0] == person)
-
-    def database(self, statement: str) -> str:
-        """Return what the ledger's database answers."""
-        psql = ("psql", "-h", "/tmp", "-U", "mudeung", "-d", "mudeung", "-tAc", statement)
-        return self.kubectl("exec", "postgresql-0", "--", *psql).strip()
-
-    @contextlib.contextmanager
-    def front(self) -> Iterator[str]:
-        """The platform answers at the address as long as the block lasts."""
-        words = ["kubectl", "--namespace", NAMESPACE, "port-forward", "service/proxy-public", ":80"]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as forwarding:
-            try:
-                line = forwarding.stdout.readline() if forwarding.stdout else ""
-                found = re.search(r"127\.0\.0\.1:(\d+)", line)
-                assert found, line
-                address = f"http://127.0.0.1:{found[1]}"
-                deadline = time.monotonic() + 60
-                # The hub is ready a moment before the proxy knows of it.
-                while httpx.get(f"{address}/hub/login").status_code != httpx.codes.OK:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.5)
-                yield address
-            finally:
-                forwarding.terminate()
-
-
 @pytest.fixture(scope="module")
 def installed(cluster: Tools) -> Iterator[Installed]:
     """The platform, from nothing."""
-    _remove(cluster)
-    release = Installed(cluster)
-    try:
-        cluster.kubectl("create", "namespace", NAMESPACE)
-        missing = _missing(cluster)
-        if missing:
-            pytest.skip(f"no machine of the Kubernetes cluster has the image {', '.join(missing)}")
-        cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-        done = release.helm("install")
-        assert done.returncode == 0, done.stderr
-        release.wait()
-        yield release
-    finally:
-        _remove(cluster)
-
-
-def _missing(cluster: Tools) -> list[str]:
-    """Return the images that a pod does not find, as a pod finds them."""
-    containers = [
-        {"name": f"i{at}", "image": image, "imagePullPolicy": "Never", "command": ["true"]}
-        for at, image in enumerate((PLATFORM, POSTGRESQL, NOTEBOOK))
-    ]
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "images"}}
-    given = json.dumps({**pod, "spec": {"containers": containers, "restartPolicy": "Never"}})
-    cluster.kubectl("create", "-n", NAMESPACE, "-f", "-", given=given)
-    deadline = time.monotonic() + 60
-    try:
-        while time.monotonic() < deadline:
-            found = cluster.get("pod", "images", "-n", NAMESPACE)["status"].get("containerStatuses") or []
-            reasons = {each["image"]: each["state"].get("waiting", {}).get("reason", "there") for each in found}
-            if reasons and "ContainerCreating" not in reasons.values():
-                return [image for image, reason in reasons.items() if reason == "ErrImageNeverPull"]
-            time.sleep(0.5)
-    finally:
-        cluster.kubectl("delete", "pod", "images", "-n", NAMESPACE, "--grace-period=0", "--force")
-    raise AssertionError("a pod that says which images there are did not come")
-
-
-def _remove(cluster: Tools) -> None:
-    """Nothing of the release is left, nor of the namespaces that it has made."""
-    cluster.run("helm", "uninstall", "mudeung", "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
-    made = cluster.get("namespaces", "-l", f"mudeung.home={NAMESPACE}")["items"]
-    names = [each["metadata"]["name"] for each in made]
-    for name in names:
-        for pod in cluster.get("pods", "--namespace", name)["items"]:
-            # Only the platform takes it away, and it is gone.
-            nothing = '{"metadata":{"finalizers":null}}'
-            cluster.run("kubectl", "patch", "pod", pod["metadata"]["name"], "-n", name, "--type=merge", "-p", nothing)
-    cluster.run(
-        "kubectl", "delete", "namespace", *names, NAMESPACE, "--ignore-not-found", "--timeout=120s", seconds=130
-    )
-    cluster.run("kubectl", "delete", "persistentvolume", "-l", f"mudeung.home={NAMESPACE}", "--ignore-not-found")
+    with release.installed(cluster, NAMESPACE, **SETTINGS) as made:
+        yield made
 
 
 @pytest.fixture
@@ -318,11 +184,11 @@ def test_an_upgrade_keeps_secrets_ledger_and_running_servers(installed: Installe
     began = member.call("GET", path)["started"]
     before = installed.secret("platform-secrets"), installed.secret("postgresql"), installed.mudeung("projects", "list")
 
-    done = installed.helm("upgrade", settings={**VALUES["settings"], "reconcile_seconds": 11})
+    done = installed.helm("upgrade", settings={**SETTINGS, "reconcile_seconds": 11})
     assert done.returncode == 0, done.stderr
     # The proxy stays as it is, so that the server answers all the while that the hub is away.
     answered = 0
-    while not rolled_out(installed):
+    while not installed.rolled_out():
         assert member.call("GET", path)["started"] == began
         answered += 1
         time.sleep(0.5)
@@ -337,22 +203,12 @@ def test_an_upgrade_keeps_secrets_ledger_and_running_servers(installed: Installe
     member.call("DELETE", f"/hub/api/users/{MEMBER}/servers/{PROJECT}")
 
 
-def rolled_out(installed: Installed) -> bool:
-    found = installed.tools.get("deployments", "--namespace", NAMESPACE)["items"]
-    assert len(found) == len(PROGRAMS)
-    return all(
-        each["status"].get("observedGeneration") == each["metadata"]["generation"]
-        and each["status"].get("updatedReplicas") == each["status"].get("availableReplicas") == 1
-        for each in found
-    )
-
-
 def test_a_downgrade_is_refused_and_changes_nothing(installed: Installed) -> None:
     """A ledger that a newer version has migrated fails the hook, whose log says why."""
     generations = _generations(installed)
     installed.database("UPDATE alembic_version SET version_num = '9999'")
     try:
-        done = installed.helm("upgrade", settings={**VALUES["settings"], "reconcile_seconds": 12})
+        done = installed.helm("upgrade", settings={**SETTINGS, "reconcile_seconds": 12})
         assert done.returncode != 0
         assert "migration" in done.stderr
         assert "revision 9999, which this program does not know" in installed.kubectl("logs", "job/migration")
@@ -377,7 +233,12 @@ def test_a_platform_on_a_database_of_its_own_migrates_it_before_anything_is_made
         url = "postgresql://nobody:x@127.0.0.1:1/nothing"
         words = ["secret", "generic", "databases", f"--from-literal=database_url={url}"]
         tools.kubectl("create", *words, f"--from-literal=hub_database_url={url}", "-n", name)
-        values = {**VALUES, "postgresql": {"enabled": False}, "database": {"existingSecret": "databases"}}
+        values = {
+            **VALUES,
+            "settings": SETTINGS,
+            "postgresql": {"enabled": False},
+            "database": {"existingSecret": "databases"},
+        }
         words = ["helm", "install", "second", str(CHART), "--namespace", name, "--values", "-", "--timeout", "90s"]
         done = tools.run(*words, given=json.dumps(values))
         assert done.returncode != 0
