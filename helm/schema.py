@@ -33,6 +33,11 @@ CHARTS_OWN = frozenset(
         "evaluation",
         "kubernetes_namespace",
         "kubernetes_files_claim",
+        "kubernetes_queue",
+        "kubernetes_cluster_queue",
+        "kubernetes_reachable_cidrs",
+        "kubernetes_unreachable_cidrs",
+        "kubernetes_internet",
         "kubernetes_priority_classes",
     }
 )
@@ -64,6 +69,23 @@ OPEN = {
             },
         },
     },
+    "flavors": {
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "nodeLabels": TEXTS,
+                "nodeTaints": {"type": "array", "items": {"type": "object"}},
+                "tolerations": {"type": "array", "items": {"type": "object"}},
+                "topologyName": {"type": "string"},
+            },
+        },
+    },
+    "topologies": {
+        "type": "object",
+        "additionalProperties": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+    },
 }
 """Keys, wherever they stand, whose own keys are the cluster's or the user's to choose."""
 LISTS = {
@@ -74,6 +96,15 @@ LISTS = {
     | {"properties": {"hosts": {"type": "array", "items": {"type": "string"}}, "secretName": {"type": "string"}}},
     "ports": {"type": "integer", "minimum": 1, "maximum": 65535},
     "proxyFrom": {"type": "object"},
+    "resourceGroups": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["coveredResources", "flavors"],
+        "properties": {
+            "coveredResources": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+            "flavors": {"type": "array", "minItems": 1, "items": {"$ref": "#/definitions/flavorQuotas"}},
+        },
+    },
 }
 """What the entries of a list are, where they are not texts."""
 WORDS = {
@@ -83,12 +114,35 @@ WORDS = {
     "type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
     "nodePort": {"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
     "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+    "queueingStrategy": {"enum": ["StrictFIFO", "BestEffortFIFO"]},
     "minAvailable": {"type": ["integer", "string"]},
     "intervalSeconds": {"type": "integer", "minimum": 1, "maximum": 300},
     "guaranteedPriority": {"type": "integer", "minimum": -(10**9), "maximum": 10**9},
     "borrowedPriority": {"type": "integer", "minimum": -(10**9), "maximum": 10**9},
 }
 """What a default does not tell of a value, by its key."""
+
+QUANTITY = {"type": ["string", "number"]}
+FLAVOR_QUOTAS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name", "resources"],
+    "properties": {
+        "name": {"type": "string"},
+        "resources": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["name", "nominalQuota"],
+                "properties": {"name": {"type": "string"}}
+                | dict.fromkeys(("nominalQuota", "borrowingLimit", "lendingLimit"), QUANTITY),
+            },
+        },
+    },
+}
+"""How much of one kind of machine there is, in the words of Kueue."""
 
 SIMPLE: dict[type, dict[str, Any]] = {
     bool: {"type": "boolean"},
@@ -144,6 +198,7 @@ def schema() -> str:
         "type": "object",
         "additionalProperties": False,
         "properties": properties,
+        "definitions": {"flavorQuotas": FLAVOR_QUOTAS},
     }
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 

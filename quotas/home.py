@@ -91,7 +91,7 @@ class Home:
         if self.in_cluster:
             from quotas.backends.kubernetes import KubernetesBackend  # noqa: PLC0415 - as above
 
-            return KubernetesBackend(self.site())
+            return KubernetesBackend(self.site(), self.settings.reach())
         from quotas.backends.local import LocalBackend  # noqa: PLC0415 - psutil is not needed in a container
 
         return LocalBackend(self.runs)
@@ -108,6 +108,7 @@ class Home:
             files_claim=chosen.kubernetes_files_claim,
             files_root=str(self.path) if chosen.kubernetes_files_claim else "",
             queue=chosen.kubernetes_queue,
+            cluster_queue=chosen.kubernetes_cluster_queue,
             priority_classes=chosen.kubernetes_priority_classes,
         )
 

@@ -15,7 +15,8 @@ from quotas.domain.policy import Policy
 from quotas.domain.queue import QueueLimits
 from quotas.domain.rates import Precision
 from quotas.domain.recalls import RecallPolicy
-from quotas.domain.units import DAY_SECONDS, PPM
+from quotas.domain.terms_kubernetes_projects import Reach, reach_of
+from quotas.domain.units import DAY_SECONDS, PPM, InvalidValue
 
 FILE_NAME = "mudeung.toml"
 FILE_VARIABLE = "MUDEUNG_SETTINGS"
@@ -124,6 +125,26 @@ class Settings(BaseModel):
     kubernetes_queue: str = Field(
         "", description="Local queue of Kueue that batch runs are put in; empty: the cluster has no Kueue."
     )
+    kubernetes_cluster_queue: str = Field(
+        "",
+        description="Cluster queue of Kueue behind the local queue that the platform makes in each project's namespace;"
+        " empty: somebody else makes the local queues.",
+    )
+    kubernetes_reachable_cidrs: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="Private addresses (CIDR) that servers and batch runs reach all the same, such as a data server's"
+        " or a mirror's of packages.",
+    )
+    kubernetes_unreachable_cidrs: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="Addresses (CIDR) that servers and batch runs do not reach although they are not private, such as"
+        " public ones of the cluster's machines; or a part of what kubernetes_reachable_cidrs names.",
+    )
+    kubernetes_internet: bool = Field(
+        True, description="Whether servers and batch runs reach every address that is not private."
+    )
     kubernetes_priority_classes: bool = Field(
         False, description="Whether pods name one of the two priority classes of the chart."
     )
@@ -187,6 +208,19 @@ class Settings(BaseModel):
                 " the platform listens on no other"
             )
         return self
+
+    @model_validator(mode="after")
+    def addresses_are_networks(self) -> Settings:
+        """What pods may reach is known before the first of them starts."""
+        try:
+            self.reach()
+        except InvalidValue as invalid:
+            raise ValueError(str(invalid)) from None
+        return self
+
+    def reach(self) -> Reach:
+        """Return whom servers and batch runs on a cluster reach. Raises InvalidValue for an address that is none."""
+        return reach_of(self.kubernetes_reachable_cidrs, self.kubernetes_unreachable_cidrs, self.kubernetes_internet)
 
     def passwords(self) -> bool:
         """Return whether the accounts of an evaluation platform may log in with their passwords."""

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from quotas.backends.kubernetes import KubernetesBackend
 from quotas.domain.policy import Policy
+from quotas.domain.terms_kubernetes_projects import Reach
 from quotas.home import open_home
 from quotas.settings import FILE_NAME, SettingsError, read
 
@@ -57,6 +59,9 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("evaluation = 1", "evaluation", "valid boolean"),
         ('reference_precision = "fp31"', "reference_precision", "fp32"),
         ("hold_seconds = 1000", "", "extend_below_seconds must be below"),
+        ('kubernetes_reachable_cidrs = "10.0.0.1/32"', "kubernetes_reachable_cidrs", "valid tuple"),
+        ('kubernetes_reachable_cidrs = ["10.0.0.1/8"]', "kubernetes_reachable_cidrs", "host bits"),
+        ('kubernetes_unreachable_cidrs = ["0.0.0.0/0"]', "kubernetes_unreachable_cidrs", "every address"),
         ("preempt_notice_seconds = 1201", "", "preempt_notice_seconds must be at most extend_below_seconds"),
         ("preempt_notice_seconds = 0", "preempt_notice_seconds", "greater than 0"),
         ("borrow_limit_ppm = -1", "borrow_limit_ppm", "greater than or equal to 0"),
@@ -72,6 +77,19 @@ def test_a_bad_value_names_file_key_and_expectation(tmp_path: Path, text: str, k
     assert str(path) in message
     assert key in message
     assert expected in message
+
+
+def test_a_cluster_s_backend_knows_whom_its_pods_reach(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        'backend = "kubernetes"\nkubernetes_reachable_cidrs = ["10.9.0.1", "10.9.0.1/32"]\n'
+        'kubernetes_unreachable_cidrs = ["192.0.2.0/24"]\nkubernetes_internet = false\nkubernetes_queue = "research"\n'
+        'kubernetes_cluster_queue = "gpus"\n',
+    )
+    backend = open_home(tmp_path).backend()
+    assert isinstance(backend, KubernetesBackend)
+    assert backend.projects.reach == Reach(allowed=("10.9.0.1/32",), forbidden=("192.0.2.0/24",), internet=False)
+    assert (backend.site.queue, backend.site.cluster_queue) == ("research", "gpus")
 
 
 def test_a_home_keeps_its_ports_and_secrets(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from quotas.backends.kubernetes_api import STRATEGIC, Api, ApiRefused, Gone, Object
@@ -35,7 +34,6 @@ from quotas.domain.terms_kubernetes import (
 )
 from quotas.domain.terms_kubernetes_projects import EVERYWHERE, Bounds, Reach
 from quotas.domain.units import InvalidValue
-from quotas.settings import Settings
 
 log = logging.getLogger("mudeung.kubernetes")
 
@@ -245,6 +243,8 @@ class KubernetesBackend:
             try:
                 self.projects.ensure(launch.project)
                 self.projects.ensure_home(launch)
+                if followed is self.jobs:
+                    self.projects.ensure_queue(launch.project)
                 made = self.api.post(folder, fields)
             except ApiRefused as refused:
                 if refused.reason == "AlreadyExists":
@@ -327,19 +327,3 @@ def _newest(found: Sequence[Object]) -> Object | None:
 
 def _path(found: Object, version: str, kind: str) -> str:
     return f"{version}/namespaces/{found['metadata']['namespace']}/{kind}/{found['metadata']['name']}"
-
-
-def backend_of(settings: Settings, home: Path) -> KubernetesBackend:
-    """Return the backend of the platform with these settings, whose home folder is `home`."""
-    site = Site(
-        settings.kubernetes_namespace,
-        settings.kubernetes_namespace_prefix,
-        settings.kubernetes_storage_class,
-        settings.kubernetes_home_bytes,
-        settings.kubernetes_project_bytes,
-        files_claim=settings.kubernetes_files_claim,
-        files_root=str(home) if settings.kubernetes_files_claim else "",
-        queue=settings.kubernetes_queue,
-        priority_classes=settings.kubernetes_priority_classes,
-    )
-    return KubernetesBackend(site)

@@ -12,6 +12,7 @@ from quotas.backends.kubernetes_api import Api, ApiRefused, Object
 from quotas.domain.launch import Launch
 from quotas.domain.terms_kubernetes import PROJECT_CLAIM, Site
 from quotas.domain.terms_kubernetes_projects import (
+    KUEUE,
     NAME,
     SUM_ANNOTATION,
     Bounds,
@@ -21,6 +22,7 @@ from quotas.domain.terms_kubernetes_projects import (
     namespace_fields,
     network_fields,
     project_claim_fields,
+    queue_fields,
     quota_fields,
     volume_fields,
     volume_name,
@@ -38,8 +40,9 @@ PATHS = {
     "ResourceQuota": "/api/v1/namespaces/{}/resourcequotas",
     "LimitRange": "/api/v1/namespaces/{}/limitranges",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+    "LocalQueue": f"/apis/{KUEUE}/namespaces/{{}}/localqueues",
 }
-UNCHANGING = ("PersistentVolume", "PersistentVolumeClaim")
+UNCHANGING = ("PersistentVolume", "PersistentVolumeClaim", "LocalQueue")
 """What the cluster binds to each other is left as it was made."""
 
 
@@ -82,6 +85,28 @@ class Projects:
         if time.monotonic() - self._claims.get(key, float("-inf")) > KNOWN_SECONDS:
             self._make(claim)
             self._claims[key] = time.monotonic()
+
+    def ensure_queue(self, project: str) -> None:
+        """The local queue that the project's Jobs are put in is there, where the platform is the one to make it.
+
+        Raises InvalidValue where it belongs to another cluster queue than it should: Kueue lets nobody change that.
+        """
+        site = self.site
+        if not (site.queue and site.cluster_queue):
+            return
+        key = (project, f"queue {site.queue}")
+        if time.monotonic() - self._claims.get(key, float("-inf")) < KNOWN_SECONDS:
+            return
+        self._make(queue_fields(project, site))
+        namespace = site.namespace_of(project)
+        found = self.api.get(f"{PATHS['LocalQueue'].format(namespace)}/{site.queue}")["spec"].get("clusterQueue")
+        if found != site.cluster_queue:
+            raise InvalidValue(
+                "kubernetes_queue",
+                f"{site.queue} of {namespace} belongs to the cluster queue {found}, not to {site.cluster_queue}",
+                f"{namespace}의 {site.queue}은(는) {site.cluster_queue}이(가) 아니라 {found}에 속합니다",
+            )
+        self._claims[key] = time.monotonic()
 
     def forget(self, project: str) -> None:
         """What the project has is looked at again: something of it was found to be gone."""

@@ -61,6 +61,8 @@ _SLICE = re.compile(r".+-mig-([0-9a-z.+]+)")
 _RESOURCE = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_POD = re.compile(r"mudeung-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:-[a-z0-9]+)?")
+"""A Job adds letters of its own to the name of its pod."""
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES"
 
 
@@ -71,8 +73,9 @@ class Site:
     `namespace` is the platform's own; a project's is `prefix` and its code. With `files_claim`, the claim by which the
     platform itself has its home folder mounted at `files_root`, runs see folders of that volume; without it each
     project has a volume of its own, which the platform does not see. An empty `storage_class` is the cluster's default.
-    `queue` is the local queue of Kueue that Jobs are put in, none where it is empty; `priority_classes` whether pods
-    name their class. The sizes are those of the volumes that are asked for.
+    `queue` is the local queue of Kueue that Jobs are put in, none where it is empty, and `cluster_queue` the one behind
+    it where the platform makes it; `priority_classes` whether pods name their class. The sizes are those of the volumes
+    that are asked for.
     """
 
     namespace: str
@@ -83,6 +86,7 @@ class Site:
     files_claim: str = ""
     files_root: str = ""
     queue: str = ""
+    cluster_queue: str = ""
     priority_classes: bool = False
 
     def namespace_of(self, project: str) -> str:
@@ -96,6 +100,12 @@ class Site:
 def pod_name(run_id: str) -> str:
     """Return the name of a run's pod or Job: a run has one of its own, so that nothing old is ever started again."""
     return f"mudeung-{run_id}"
+
+
+def run_of_pod(name: str) -> str | None:
+    """Return the run whose pod has the name, or None. Anyone on the cluster may take it: the namespace tells whose."""
+    found = _POD.fullmatch(name)
+    return None if found is None else found[1]
 
 
 def slug(text: str) -> str:

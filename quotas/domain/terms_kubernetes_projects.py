@@ -7,6 +7,7 @@ a pod, the cluster itself refuses what no award of the project allows.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind
 from quotas.domain.terms_docker import PROJECT_LABEL
 from quotas.domain.terms_kubernetes import HOME_LABEL, PORT, PROJECT_CLAIM, Site, home_claim, resource_of
+from quotas.domain.units import InvalidValue
 
 NAME = "mudeung"
 """Each of these objects is the only one of its kind in its namespace."""
@@ -28,6 +30,10 @@ PLATFORM_PORTS = (8000, 8081, 8082)
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")
 """Where other tenants, machines and the metadata of clouds are."""
 PRIVATE_V6 = ("fc00::/7", "fe80::/10")
+NEVER = ("169.254.0.0/16", "fe80::/10", "127.0.0.0/8", "::1/128")
+"""What no setting opens: the metadata of clouds, and machines' own services."""
+KUEUE = "kueue.x-k8s.io/v1beta2"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
@@ -48,13 +54,15 @@ class Reach:
     """Whom a project's pods reach, beside DNS and the internet, and who reaches them.
 
     `platform_addresses` are CIDRs of a platform outside the cluster, `allowed` private ones that pods need, as of a
-    mirror of packages; `forbidden` ones beyond the usual that they may not reach.
+    mirror of packages; `forbidden` ones beyond the usual that they may not reach. Without `internet` they reach what is
+    allowed only, as in a centre without it.
     """
 
     platform_addresses: tuple[str, ...] = ()
     platform_ports: tuple[int, ...] = PLATFORM_PORTS
     allowed: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
+    internet: bool = True
 
 
 EVERYWHERE = Reach()
@@ -140,12 +148,7 @@ def network_fields(project: str, site: Site, reach: Reach = EVERYWHERE) -> dict[
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
         "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
     }
-    forbidden = [*PRIVATE, *PRIVATE_V6, *reach.forbidden]
-    internet: list[dict[str, Any]] = [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": [each for each in forbidden if ":" not in each]}},
-        {"ipBlock": {"cidr": "::/0", "except": [each for each in forbidden if ":" in each]}},
-        *({"ipBlock": {"cidr": each}} for each in reach.allowed),
-    ]
+    beyond = _beyond(reach)
     spec = {
         "podSelector": {},
         "policyTypes": ["Ingress", "Egress"],
@@ -153,10 +156,77 @@ def network_fields(project: str, site: Site, reach: Reach = EVERYWHERE) -> dict[
         "egress": [
             {"to": platform, "ports": [{"protocol": "TCP", "port": port} for port in reach.platform_ports]},
             {"to": [dns], "ports": [{"protocol": name, "port": 53} for name in ("UDP", "TCP")]},
-            {"to": internet},
+            # A rule that names nobody would be one for everybody.
+            *([{"to": beyond}] if beyond else []),
         ],
     }
     return _object("networking.k8s.io/v1", "NetworkPolicy", _within(project, site), spec=spec)
+
+
+def _beyond(reach: Reach) -> list[dict[str, Any]]:
+    """Return whom pods reach outside the cluster."""
+    found: list[dict[str, Any]] = []
+    if reach.internet:
+        forbidden = list(dict.fromkeys([*PRIVATE, *PRIVATE_V6, *reach.forbidden]))
+        found = [
+            {"ipBlock": {"cidr": "0.0.0.0/0", "except": [each for each in forbidden if ":" not in each]}},
+            {"ipBlock": {"cidr": "::/0", "except": [each for each in forbidden if ":" in each]}},
+        ]
+    for each in reach.allowed:
+        inner = [other for other in reach.forbidden if _within_network(_network(other), _network(each))]
+        found.append({"ipBlock": {"cidr": each, **({"except": inner} if inner else {})}})
+    return found
+
+
+def reach_of(allowed: Iterable[str], forbidden: Iterable[str], internet: bool) -> Reach:
+    """Return whom pods reach by an operator's settings, each address once and as the API server writes it.
+
+    Raises InvalidValue for what is no network, for one that would open everything or what nothing may, and for one that
+    is both allowed and forbidden.
+    """
+    opened = _networks("kubernetes_reachable_cidrs", allowed)
+    closed = _networks("kubernetes_unreachable_cidrs", forbidden)
+    for each in opened:
+        if any(each.version == other.version and each.overlaps(other) for other in map(_network, NEVER)):
+            raise _no_address(
+                "kubernetes_reachable_cidrs", each, f"overlaps one of {', '.join(NEVER)}", "열 수 없는 주소"
+            )
+        if any(_within_network(each, other) for other in closed):
+            raise _no_address(
+                "kubernetes_reachable_cidrs", each, "is in kubernetes_unreachable_cidrs", "막힌 주소와 겹침"
+            )
+    return Reach(allowed=tuple(map(str, opened)), forbidden=tuple(map(str, closed)), internet=internet)
+
+
+def _networks(field: str, texts: Iterable[str]) -> list[Network]:
+    found: dict[Network, None] = {}
+    for text in texts:
+        try:
+            each = _network(text)
+        except ValueError as error:
+            raise _no_address(field, text, f"is no network: {error}", "네트워크 주소가 아님") from None
+        if each.prefixlen == 0:
+            raise _no_address(field, text, "is every address", "모든 주소")
+        found[each] = None
+    return list(found)
+
+
+def _network(text: str) -> Network:
+    return ipaddress.ip_network(text)
+
+
+def _within_network(inner: Network, outer: Network) -> bool:
+    return inner.version == outer.version and outer.supernet_of(inner)  # type: ignore[arg-type]
+
+
+def _no_address(field: str, value: object, message_en: str, message_ko: str) -> InvalidValue:
+    return InvalidValue(field, f"{value!s:.60} {message_en}", f"{value!s:.60}: {message_ko}")
+
+
+def queue_fields(project: str, site: Site) -> dict[str, Any]:
+    """Return the local queue of Kueue by which the project's Jobs come to the cluster queue."""
+    metadata = {**_within(project, site), "name": site.queue}
+    return _object(KUEUE, "LocalQueue", metadata, spec={"clusterQueue": site.cluster_queue})
 
 
 def project_claim_fields(project: str, site: Site, size_bytes: int, volume: str = "") -> dict[str, Any]:

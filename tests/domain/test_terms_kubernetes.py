@@ -31,7 +31,9 @@ from quotas.domain.terms_kubernetes_projects import (
     namespace_fields,
     network_fields,
     project_claim_fields,
+    queue_fields,
     quota_fields,
+    reach_of,
     volume_fields,
 )
 from quotas.domain.units import InvalidValue
@@ -423,6 +425,56 @@ def test_who_reaches_a_project_s_pods_and_whom_they_reach() -> None:
                 },
             ],
         },
+    }
+
+
+def beyond(reach: Reach) -> list[dict[str, Any]]:
+    """Return whom pods reach outside of the cluster."""
+    rules = network_fields("vision", SITE, reach)["spec"]["egress"][2:]
+    return [peer["ipBlock"] for rule in rules for peer in rule["to"]]
+
+
+def test_a_part_of_what_pods_reach_is_kept_from_them() -> None:
+    reach = reach_of(["10.0.0.0/8", "2001:db8::/32"], ["10.5.0.0/16", "2001:db8:1::/48", "192.0.2.0/24"], True)
+    *internet, four, six = beyond(reach)
+    assert [each["except"][-1] for each in internet] == ["192.0.2.0/24", "2001:db8:1::/48"]
+    assert four == {"cidr": "10.0.0.0/8", "except": ["10.5.0.0/16"]}
+    assert six == {"cidr": "2001:db8::/32", "except": ["2001:db8:1::/48"]}
+
+
+def test_without_the_internet_pods_reach_what_is_named_and_never_everything() -> None:
+    assert beyond(reach_of(["10.9.0.1"], [], False)) == [{"cidr": "10.9.0.1/32"}]
+    # A rule for nobody in particular is a rule for everybody.
+    rules = network_fields("vision", SITE, reach_of([], [], False))["spec"]["egress"]
+    assert [bool(rule["to"]) for rule in rules] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "forbidden", "said"),
+    [
+        (["10.0.0.1/8"], [], "host bits"),
+        (["mirror.example.org"], [], "is no network"),
+        (["0.0.0.0/0"], [], "every address"),
+        ([], ["::/0"], "every address"),
+        (["169.254.169.254/32"], [], "overlaps"),
+        (["168.0.0.0/6"], [], "overlaps"),
+        (["127.0.0.1/32"], [], "overlaps"),
+        (["fe80::1"], [], "overlaps"),
+        (["10.1.0.0/16"], ["10.0.0.0/8"], "is in kubernetes_unreachable_cidrs"),
+        (["10.1.0.0/16"], ["10.1.0.0/16"], "is in kubernetes_unreachable_cidrs"),
+    ],
+)
+def test_what_pods_may_never_reach_is_refused(allowed: list[str], forbidden: list[str], said: str) -> None:
+    with pytest.raises(InvalidValue, match=said):
+        reach_of(allowed, forbidden, True)
+
+
+def test_the_local_queue_of_a_project() -> None:
+    assert without_sum(queue_fields("vision", replace(SITE, queue="research", cluster_queue="gpus"))) == {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "LocalQueue",
+        "metadata": {**WITHIN, "name": "research"},
+        "spec": {"clusterQueue": "gpus"},
     }
 
 

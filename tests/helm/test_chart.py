@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,7 +55,63 @@ BARE = sets(
     prePuller__continuous__enabled="false",
     proxy__service__type="NodePort",
 )
+COVERED = ("cpu", "memory", "ephemeral-storage", "nvidia.com/gpu")
+KUEUE: dict[str, Any] = {
+    "enabled": True,
+    "localQueue": "research",
+    "clusterQueue": "mudeung-chart-tried",
+    "topologies": {"mudeung-chart-racks": ["example.org/rack", "kubernetes.io/hostname"]},
+    "flavors": {
+        "mudeung-chart-h100": {
+            "nodeLabels": {"nvidia.com/gpu.product": "H100"},
+            "nodeTaints": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}],
+            "tolerations": [{"key": "example.org/research", "operator": "Exists"}],
+            "topologyName": "mudeung-chart-racks",
+        },
+        "mudeung-chart-any": {},
+    },
+    "cohortName": "centre",
+    "resourceGroups": [
+        {
+            "coveredResources": list(COVERED),
+            "flavors": [
+                {"name": "mudeung-chart-h100", "resources": [{"name": name, "nominalQuota": 8} for name in COVERED]},
+                {
+                    "name": "mudeung-chart-any",
+                    "resources": [{"name": name, "nominalQuota": "1Gi", "borrowingLimit": "1"} for name in COVERED],
+                },
+            ],
+        }
+    ],
+}
+FULL = [
+    *CENTRE,
+    *sets(
+        serviceMonitor__enabled="true",
+        serviceMonitor__labels__release="prometheus",
+        home__storage__existingClaim="",
+        proxy__service__type="LoadBalancer",
+        singleuser__networkPolicy__egressAllowRules__nonPrivateIPs="false",
+        **{f"{name}__pdb__enabled": "true" for name in ("hub", "portal", "reconciler", "scheduler", "idleness")},
+    ),
+    *("--set-json", f"kueue={json.dumps(KUEUE)}"),
+    *("--set-json", 'singleuser.networkPolicy.reachableCidrs=["10.9.0.0/24"]'),
+    *("--set-json", 'imagePullSecrets=[{"name":"pull"}]'),
+    *("--set-json", 'scheduling.corePods={"nodeSelector":{"a":"b"},"tolerations":[{"operator":"Exists"}]}'),
+    *("--set-json", 'proxy.service={"loadBalancerSourceRanges":["192.0.2.0/24"],"annotations":{"a":"b"}}'),
+    *("--set-json", 'hub={"extraEnv":{"A":"b","C":{"valueFrom":{"secretKeyRef":{"name":"x","key":"y"}}}}}'),
+]
+"""A data centre with everything on: two kinds of object in it are others' than Kubernetes' own."""
+LACKING = json.dumps(
+    [
+        {
+            "coveredResources": ["cpu", "memory"],
+            "flavors": [{"name": "a", "resources": [{"name": "cpu", "nominalQuota": 1}]}],
+        }
+    ]
+)
 SETS = {"small": SMALL, "centre": CENTRE, "bare": BARE}
+ALL_SETS = {**SETS, "full": FULL}
 
 
 def objects(text: str) -> dict[tuple[str, str], Any]:
@@ -81,7 +138,7 @@ def test_schema_and_page_follow_from_values_and_settings() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+@pytest.mark.parametrize("values", ALL_SETS.values(), ids=ALL_SETS)
 def test_helm_finds_nothing_wrong(helm: Tools, values: list[str]) -> None:
     done = helm.run("helm", "lint", "--strict", str(CHART), *values)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -123,6 +180,10 @@ def tried(cluster: Tools) -> Iterator[str]:
         (sets(proxy__service__type="Cluster"), "/proxy/service/type"),
         (sets(hub__resources__request__cpu="1"), "'request' not allowed"),
         (sets(ingress__enabled="yes"), "/ingress/enabled"),
+        (sets(settings__kubernetes_queue="x"), "'kubernetes_queue' not allowed"),
+        (["--set-json", 'kueue.flavors={"a":{"labels":{}}}'], "'labels' not allowed"),
+        (["--set-json", 'kueue.resourceGroups=[{"flavors":[]}]'], "/kueue/resourceGroups/0"),
+        (sets(singleuser__networkPolicy__egressAllowRules__privateIPs="true"), "'privateIPs' not allowed"),
     ],
 )
 def test_a_value_that_nothing_reads_is_refused(helm: Tools, values: list[str], said: str) -> None:
@@ -140,6 +201,9 @@ def test_a_value_that_nothing_reads_is_refused(helm: Tools, values: list[str], s
         ([*SMALL, *sets(proxy__service__type="LoadBalancer")], "forwarded port only"),
         (sets(database__existingSecret="x", ingress__enabled="true"), "at least one host"),
         (sets(database__existingSecret="x", agent__enabled="true"), "agent.existingSecret"),
+        (sets(database__existingSecret="x", kueue__enabled="true"), "has to cover cpu"),
+        (sets(database__existingSecret="x", kueue__enabled="true", kueue__localQueue=""), "kueue.localQueue"),
+        ([*FULL, "--set-json", f"kueue.resourceGroups={LACKING}"], "has to cover ephemeral-storage"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(helm: Tools, values: list[str], said: str) -> None:
@@ -152,7 +216,8 @@ def test_the_platform_takes_the_settings_as_the_chart_writes_them(
     helm: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = [*sets(settings__language="en", settings__kubernetes_home_bytes="1099511627776"), "--namespace", "gpu"]
-    text = objects(helm.template(*CENTRE, *more))["ConfigMap", "platform-settings"]["data"]["mudeung.toml"]
+    rendered = objects(helm.template(*FULL, *sets(home__storage__existingClaim="files"), *more))
+    text = rendered["ConfigMap", "platform-settings"]["data"]["mudeung.toml"]
     file = tmp_path / "mudeung.toml"
     file.write_text(text)
     monkeypatch.setenv("MUDEUNG_SETTINGS", str(file))
@@ -168,11 +233,15 @@ def test_the_platform_takes_the_settings_as_the_chart_writes_them(
         kubernetes_storage_class="fast",
         kubernetes_files_claim="files",
         kubernetes_priority_classes=True,
+        kubernetes_queue="research",
+        kubernetes_cluster_queue="mudeung-chart-tried",
+        kubernetes_reachable_cidrs=("10.9.0.0/24",),
+        kubernetes_internet=False,
     )
 
 
 def test_every_pod_is_restricted_and_says_what_it_needs(helm: Tools) -> None:
-    for values in SETS.values():
+    for values in ALL_SETS.values():
         for name, pod in pods(objects(helm.template(*values))):
             for container in [*pod.get("initContainers", []), *pod["containers"]]:
                 assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name

@@ -28,6 +28,10 @@ app.kubernetes.io/component: {{ .component }}
 {{ .Release.Namespace }}-{{ .Release.Name }}
 {{- end }}
 
+{{- define "mudeung.clusterQueue" -}}
+{{ .Values.kueue.clusterQueue | default (include "mudeung.clusterName" .) }}
+{{- end }}
+
 {{- define "mudeung.prefix" -}}
 {{ .Values.settings.kubernetes_namespace_prefix | default "mudeung-" }}
 {{- end }}
@@ -78,6 +82,25 @@ capabilities: {drop: [ALL]}
 {{- if and .Values.agent.enabled (not .Values.agent.existingSecret) }}
 {{- fail "agent.existingSecret names the secret with one token for each machine" }}
 {{- end }}
+{{- include "mudeung.checkKueue" .Values.kueue }}
+{{- end }}
+
+{{/* A cluster queue that lacks a resource holds every run back that asks for it: all of them ask for these three. */}}
+{{- define "mudeung.checkKueue" -}}
+{{- if .enabled }}
+{{- if not .localQueue }}
+{{- fail "kueue.localQueue is the name of the queue in each project's namespace" }}
+{{- end }}
+{{- if .create }}
+{{- $covered := list }}
+{{- range .resourceGroups }}{{ $covered = concat $covered .coveredResources }}{{ end }}
+{{- range list "cpu" "memory" "ephemeral-storage" }}
+{{- if not (has . $covered) }}
+{{- fail (printf "kueue.resourceGroups has to cover %s: no batch run begins without; or kueue.create=false" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "mudeung.settingsToml" -}}
@@ -89,6 +112,15 @@ kubernetes_namespace = {{ .Release.Namespace | toJson }}
 kubernetes_files_claim = {{ include "mudeung.homeClaim" . | toJson }}
 {{- end }}
 kubernetes_priority_classes = {{ .Values.scheduling.podPriority.enabled }}
+{{- with .Values.singleuser.networkPolicy }}
+kubernetes_internet = {{ .egressAllowRules.nonPrivateIPs }}
+kubernetes_reachable_cidrs = {{ toJson .reachableCidrs }}
+kubernetes_unreachable_cidrs = {{ toJson .unreachableCidrs }}
+{{- end }}
+{{- if .Values.kueue.enabled }}
+kubernetes_queue = {{ .Values.kueue.localQueue | toJson }}
+kubernetes_cluster_queue = {{ include "mudeung.clusterQueue" . | toJson }}
+{{- end }}
 {{- range $name, $value := .Values.settings }}
 {{ $name }} = {{ if kindIs "float64" $value }}{{ int64 $value }}{{ else }}{{ toJson $value }}{{ end }}
 {{- end }}
