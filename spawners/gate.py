@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -62,16 +63,16 @@ class Gate(Spawner):
         del person
         return str(self.door.home.project_folder(project))
 
+    @abstractmethod
     def launch_terms(self, run_id: str, profile: Profile, folder: str, devices: Devices) -> Launch:
         """Return what is to be launched. Raises InvalidValue."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def launch(self, launch: Launch) -> tuple[str, int, Seen]:
         """Start it; return the address and port where the hub finds it, and what its backend sees of it.
 
         Nothing of an earlier start is kept.
         """
-        raise NotImplementedError
 
     # The form and its options.
 

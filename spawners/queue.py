@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -36,8 +37,9 @@ class _OfTheQueue(BaseHandler):
         await self.do(user_name=user_name, server_name=server_name)
         self.redirect(url_path_join(self.hub.base_url, "home"), status=303)
 
+    @abstractmethod
     async def do(self, *, user_name: str, server_name: str) -> None:
-        raise NotImplementedError
+        """What the button does."""
 
     def door_of(self, user_name: str) -> Door:
         """Return the door of the hub's servers. Raises HTTPError for someone whom the hub does not know."""
