@@ -26,6 +26,7 @@ SIGNS = {
     DeviceState.CLEANING.value: "…",
     DeviceState.QUARANTINED.value: "‖",
     DeviceState.LOST.value: "×",
+    DeviceState.OCCUPIED.value: "◇",
     DeviceState.RETIRED.value: "–",
 }
 """States are told apart by a word and a sign, as well as by colour."""

@@ -19,6 +19,8 @@ class DeviceState(StrEnum):
     """It waits for an operator to release it."""
     LOST = "lost"
     """It failed, or is gone from its machine."""
+    OCCUPIED = "occupied"
+    """On a cluster: a pod that is no run of the platform has it."""
     RETIRED = "retired"
     """It is the platform's no more."""
 
@@ -28,11 +30,12 @@ STATE_WORDS = {
     DeviceState.CLEANING: ("being scrubbed", "메모리 소거 중"),
     DeviceState.QUARANTINED: ("quarantined", "격리"),
     DeviceState.LOST: ("lost", "장애"),
+    DeviceState.OCCUPIED: ("used by others", "외부 사용 중"),
     DeviceState.RETIRED: ("retired", "제외"),
 }
 """State → its name in English and Korean."""
 
-OUT_OF_USE = frozenset({DeviceState.CLEANING, DeviceState.QUARANTINED, DeviceState.LOST})
+OUT_OF_USE = frozenset({DeviceState.CLEANING, DeviceState.QUARANTINED, DeviceState.LOST, DeviceState.OCCUPIED})
 
 
 class Loss(StrEnum):

@@ -100,8 +100,26 @@ class Cleaned:
 
 
 @dataclass(frozen=True)
+class PodDevices:
+    """The devices that a machine's kubelet has given to a pod, at `since` (seconds UTC) or a little later.
+
+    `unknown` are those whose plugin names them otherwise than the machine does, each as its resource and its id.
+    `shared`: the plugin gives the same device to several pods at a time.
+    """
+
+    namespace: str
+    pod: str
+    since: float
+    uuids: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    shared: bool = False
+
+
+@dataclass(frozen=True)
 class Report:
     """One report of an agent. `devices` is None where nothing changed since the one before.
+
+    `pods` are all pods of the machine that hold devices, by its kubelet; None where it has none, or none that answers.
 
     `stream` is a UUID that the agent made with its buffer; `sequence` rises by one with each report of the stream.
     `at` is when it was made, seconds UTC by the machine's clock.
@@ -116,6 +134,7 @@ class Report:
     samples: tuple[Sample, ...] = ()
     events: tuple[DeviceEvent, ...] = ()
     cleaned: tuple[Cleaned, ...] = ()
+    pods: tuple[PodDevices, ...] | None = None
 
 
 @dataclass(frozen=True)

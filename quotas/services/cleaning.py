@@ -83,7 +83,7 @@ def release(database: Database, uuid: str, reason: str, *, actor: str, now: int)
         if state is DeviceState.AVAILABLE and device.hold_back is not None:
             store.hold_back(transaction, device.id, None)
         else:
-            if state in {DeviceState.AVAILABLE, DeviceState.RETIRED}:
+            if state in {DeviceState.AVAILABLE, DeviceState.OCCUPIED, DeviceState.RETIRED}:
                 raise _not_now(device)
             _must_be_there(device, holder)
             store.set_state(transaction, device, DeviceState.AVAILABLE, now)
@@ -142,12 +142,18 @@ def _not_now(device: Row) -> InvalidValue:
 def set_cleaning(database: Database, pool: str, cleaning: Cleaning, *, actor: str, now: int) -> None:
     """So are the pool's devices cleaned from now on; what waits already is cleaned as it was to be.
 
-    Raises InvalidValue for an unknown pool.
+    Raises InvalidValue for an unknown pool, and for one whose devices a cluster gives away.
     """
     with database.write() as transaction:
         row = nodes_store.pool(transaction, pool)
         if row is None:
             raise unknown("pool", pool)
+        if nodes_store.a_cluster_gives(transaction, row.id):
+            raise InvalidValue(
+                "pool",
+                f"a cluster gives the devices of {pool} to pods, one right after the other: nothing is done in between",
+                f"{pool}의 장치는 클러스터가 곧바로 다음 파드에 배정하므로 그 사이에 소거할 수 없습니다",
+            )
         nodes_store.set_cleaning(transaction, row.id, Cleaning(cleaning))
         detail = {"was": row.cleaning, "is": Cleaning(cleaning).value}
         audit.record(transaction, now, actor, "cleaning set", pool, detail)

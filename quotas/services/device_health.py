@@ -116,6 +116,14 @@ def _pause(transaction: Transaction, device: Row, holder: Row, lost: Lost, now: 
     notices.tell(transaction, _notice(holder, "device lost", f"{holder.id}:{paused}:{now}", words), now)
 
 
+def held_while_lost(transaction: Transaction, device: Row, at: int, now: int, policy: Policy) -> None:
+    """The run to which a cluster gave the lost device at `at` is not charged for it, and its person knows."""
+    holder = grants.holder(transaction, device.id)
+    if holder is not None and device.state == DeviceState.LOST.value:
+        lost = Lost(Loss(device.loss or Loss.GONE), device.reason or GONE_REASON, at)
+        _pause(transaction, device, holder, lost, now, policy)
+
+
 def back(transaction: Transaction, device: Row, at: float, now: int) -> bool:
     """A device that was gone is there again; return whether it was gone.
 
@@ -171,9 +179,14 @@ def _held(transaction: Transaction, run_id: str, uuid: str) -> Row | None:
     return next((each for each in store.of_run(transaction, run_id) if each.uuid == uuid), None)
 
 
+_CAN_BE_HELD_BACK = frozenset(
+    state.value for state in (DeviceState.AVAILABLE, DeviceState.CLEANING, DeviceState.OCCUPIED)
+)
+
+
 def hold_back(transaction: Transaction, device: Row, reason: str, now: int, *, actor: str = "platform") -> bool:
     """The device is quarantined, once its run has ended where one holds it; return whether it was not to be before."""
-    if device.state not in {DeviceState.AVAILABLE.value, DeviceState.CLEANING.value}:
+    if device.state not in _CAN_BE_HELD_BACK:
         return False
     holder = grants.holder(transaction, device.id)
     if holder is None:

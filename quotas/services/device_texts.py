@@ -170,6 +170,29 @@ def operators_of_units(device: Row, found: int, catalogue: int) -> Words:
     )
 
 
+def operators_of_other_device(run: Row, found: str, node: Row) -> Words:
+    """Return what operators are told of a run that a cluster gave devices which its hold does not name."""
+    held = f"{run.device_count} {run.device_model}"
+    return Words(
+        f"The cluster gave run {run.id} on {run.project} ({run.profile}) {found} of {node.name} (pool {node.pool});"
+        f" it holds, and pays for, {held}. Nothing is metered for it. Let the profile's node selector name the machines"
+        " of its pool.",
+        f"클러스터가 {run.project} 과제의 실행 {run.id}({run.profile})에 {node.name}(풀 {node.pool})의 {found}을(를)"
+        f" 배정했으나 예약과 요금은 {held}입니다. 사용량이 측정되지 않습니다. 프로필의 노드 선택자를 풀의 장비에"
+        " 맞추세요.",
+    )
+
+
+def operators_of_sharing(node: Row, pod: str) -> Words:
+    """Return what operators are told of a machine whose device plugin gives one device to several pods."""
+    return Words(
+        f"The device plugin of {node.name} (pool {node.pool}) shares devices out by time: {pod} has one that others may"
+        " have, too. Such devices do not keep teams apart, and their use cannot be told apart: turn time slicing off.",
+        f"{node.name}(풀 {node.pool})의 장치 플러그인이 장치를 시분할로 공유합니다. {pod}의 장치를 다른 파드도 사용할"
+        " 수 있어 팀 사이의 격리와 사용량 구분이 되지 않습니다. 시분할을 끄세요.",
+    )
+
+
 def operators_of_failed_cleaning(device: Row, problem: str) -> Words:
     """Return what operators are told of a device that could not be scrubbed."""
     return Words(

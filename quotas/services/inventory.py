@@ -12,8 +12,9 @@ from quotas.domain.policy import Policy
 from quotas.domain.products import expected_model
 from quotas.domain.rates import DeviceModel
 from quotas.domain.units import HOUR_SECONDS, InvalidValue
-from quotas.services import cleaning, device_health, machine_capacity, metering
+from quotas.services import cleaning, cluster_devices, device_health, machine_capacity, metering
 from quotas.services import device_texts as texts
+from quotas.services.cluster_devices import Told
 from quotas.services.device_health import Lost
 from quotas.services.nodes import digest
 from quotas.services.people import unknown
@@ -40,11 +41,14 @@ def is_known(database: Database, token: str) -> bool:
         return nodes_store.by_token(transaction, digest(token)) is not None
 
 
-def take_report(database: Database, token: str, report: Report, now: int, policy: Policy = USUAL) -> Answer:
+def take_report(
+    database: Database, token: str, report: Report, now: int, policy: Policy = USUAL, *, prefix: str = "mudeung-"
+) -> Answer:
     """Everything in the report is stored, once; return what the agent is to do.
 
     A report whose number, or a later one, was taken before changes nothing. A new stream may begin at any number. What
-    is of an unknown device, older than two days or from the future is left aside. Raises UnknownToken.
+    is of an unknown device, older than two days or from the future is left aside. On a cluster `prefix` is what the
+    namespaces of its projects begin with. Raises UnknownToken.
     """
     with database.write() as transaction:
         node = nodes_store.by_token(transaction, digest(token))
@@ -52,7 +56,7 @@ def take_report(database: Database, token: str, report: Report, now: int, policy
             raise UnknownToken
         accepted = report.sequence
         if nodes_store.take(transaction, node.id, report, now):
-            _take(transaction, node, report, now, policy)
+            _take(transaction, node, report, now, policy, prefix)
         else:
             accepted = nodes_store.last_sequence(transaction, node.id, report.stream)
         listed_at = store.listed_at(transaction, node.id)
@@ -64,10 +68,12 @@ def take_report(database: Database, token: str, report: Report, now: int, policy
         )
 
 
-def _take(transaction: Transaction, node: Row, report: Report, now: int, policy: Policy) -> None:
+def _take(transaction: Transaction, node: Row, report: Report, now: int, policy: Policy, prefix: str) -> None:
     found = {each.uuid: each for each in report.devices or ()}
     if report.devices is not None:
         _Listing(transaction, node, found, now).take()
+    if report.pods is not None and not node.assigns and is_recent(report.at, now):
+        cluster_devices.take(transaction, node, Told(report.pods, min(report.at, now), prefix), now, policy)
     for event in sorted(report.events, key=lambda each: each.at):
         device = store.by_uuid(transaction, event.uuid)
         if device is not None and device.node_id == node.id and is_recent(event.at, now):

@@ -11,13 +11,19 @@ ACTOR = "inventory"
 
 
 def follow(transaction: Transaction, pool_id: int, pool: str, now: int) -> int:
-    """The phases that hold now have just the devices that were found; return how many models had others."""
+    """The phases that hold now have just the devices that were found; return how many models had others.
+
+    On a cluster never fewer than runs hold: those whose machines are still to be added are asked for nothing.
+    """
     changed = 0
-    for each in store.counted(transaction, pool_id, now):
-        if (each.installed, each.healthy) == (each.found, each.found):
+    counted = store.counted(transaction, pool_id, now)
+    by_cluster = bool(counted) and store.a_cluster_gives(transaction, pool_id)
+    for each in counted:
+        there = max(each.found, each.in_use) if by_cluster else each.found
+        if (each.installed, each.healthy) == (there, there):
             continue
-        store.put_phase(transaction, pool_id, each.device_model, each.found, now)
-        detail = {"device": each.device_model, "from_at": now, "was": each.installed, "installed": each.found}
+        store.put_phase(transaction, pool_id, each.device_model, there, now)
+        detail = {"device": each.device_model, "from_at": now, "was": each.installed, "installed": there}
         audit.record(transaction, now, ACTOR, "capacity phase added", pool, detail)
         changed += 1
     return changed

@@ -55,20 +55,22 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def add(database: Database, name: str, pool: str, *, actor: str, now: int) -> str:
+def add(database: Database, name: str, pool: str, *, actor: str, now: int, assigns: bool = True) -> str:
     """The machine is of the pool; return its token, which is stored nowhere.
 
-    From its first machine on the pool's devices are those that its machines report, and the platform gives each to one
-    run. Raises InvalidValue for no DNS label, a name in use, an unknown pool, a simulated one, and one whose devices
-    runs hold that were given none.
+    From its first machine on the pool's devices are those that its machines report. The platform gives each to one run;
+    not where it `assigns` none: there a cluster does, and the machine tells which run has which. Raises InvalidValue
+    for no DNS label, a name in use, an unknown pool, a simulated one, one whose machines are of the other sort, and one
+    whose devices the platform is to give while runs hold some that were given none.
     """
     node_name(name)
     token = secrets.token_urlsafe(TOKEN_BYTES)
     try:
         with database.write() as transaction:
-            row = _pool_for_machines(transaction, pool)
-            first = not grants.is_assigned(transaction, row.id)
-            values = {"pool_id": row.id, "token_sha256": digest(token), "added_at": now, "added_by": actor[:80]}
+            row = _pool_for_machines(transaction, pool, assigns=assigns)
+            first = not store.has_any(transaction, row.id)
+            own = {"pool_id": row.id, "token_sha256": digest(token), "assigns": int(assigns)}
+            values = {**own, "added_at": now, "added_by": actor[:80]}
             known = store.by_name(transaction, name)
             if known is None:
                 store.add(transaction, {"name": name, **values})
@@ -86,7 +88,7 @@ def add(database: Database, name: str, pool: str, *, actor: str, now: int) -> st
     return token
 
 
-def _pool_for_machines(transaction: Transaction, pool: str) -> Row:
+def _pool_for_machines(transaction: Transaction, pool: str, *, assigns: bool) -> Row:
     row = store.pool(transaction, pool)
     if row is None:
         raise unknown("pool", pool)
@@ -96,8 +98,14 @@ def _pool_for_machines(transaction: Transaction, pool: str) -> Row:
             f"{pool} is simulated: no device is attached to what runs there; add a pool that is not",
             f"{pool}은(는) 모의 풀로 장치를 연결하지 않습니다. 모의가 아닌 풀을 추가하세요",
         )
+    if store.has_any(transaction, row.id) and grants.is_assigned(transaction, row.id) != assigns:
+        raise InvalidValue(
+            "pool",
+            f"{pool} has machines of the other sort: either the platform gives its devices to runs, or a cluster does",
+            f"{pool}에는 다른 방식의 장비가 있습니다. 장치 배정은 플랫폼이나 클러스터 중 하나만 할 수 있습니다",
+        )
     held = store.in_use(transaction, row.id)
-    if held and not grants.is_assigned(transaction, row.id):
+    if assigns and held and not grants.is_assigned(transaction, row.id):
         raise InvalidValue(
             "pool",
             f"runs hold {held} devices of {pool}, and nobody knows which; add the machine once they have ended",

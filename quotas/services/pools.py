@@ -12,7 +12,8 @@ from quotas.domain.texts import code as checked_code
 from quotas.domain.texts import text
 from quotas.domain.units import InvalidValue, amount, show_instant
 from quotas.services.people import taken, unknown
-from quotas.store import audit, grants
+from quotas.store import audit
+from quotas.store import nodes as nodes_store
 from quotas.store import pools as store
 from quotas.store import preemption as holders_store
 from quotas.store import profiles as profiles_store
@@ -113,7 +114,7 @@ def add_phase(database: Database, pool: str, phase: CapacityPhase, *, actor: str
 
 
 def _must_have_no_machines(transaction: Transaction, pool_id: int, pool: str) -> None:
-    if grants.is_assigned(transaction, pool_id):
+    if nodes_store.has_any(transaction, pool_id):
         raise InvalidValue(
             "pool",
             f"{pool} has machines: its capacity is what they report (mudeung nodes list); drain devices to use fewer",

@@ -40,7 +40,7 @@ _KNOWN = (
         nodes.c.removed_at.label("node_removed_at"),
         nodes.c.pool_id,
         pools.c.code.label("pool"),
-        pools.c.cleaning,
+        grants.cleaning_there,
     )
     .select_from(devices)
     .join(nodes, nodes.c.id == devices.c.node_id)
@@ -120,7 +120,7 @@ _VIEWS = Prepared(
         nodes.c.name.label("node"),
         nodes.c.pool_id,
         pools.c.code.label("pool"),
-        pools.c.cleaning,
+        grants.cleaning_there,
         device_models.c.units.label("model_units"),
         runs.c.id.label("run_id"),
         persons.c.username.label("person"),

@@ -40,6 +40,12 @@ def _word(text: str) -> BindParameter[str]:
     return literal(text, literal_execute=True)
 
 
+_by_cluster = nodes.c.assigns == literal(0, literal_execute=True)
+cleaning_there = case((_by_cluster, _word(Cleaning.NONE.value)), else_=pools.c.cleaning).label("cleaning")
+"""What happens to a machine's devices between two runs: its pool's choice, and nothing where a cluster gives them away.
+
+The next pod may have such a device at once, and a scrub would take the memory that it is about to use."""
+
 _held = exists().where(device_grants.c.device_id == devices.c.id, device_grants.c.released_at.is_(None))
 _sibling, _sibling_grant = devices.alias("sibling"), device_grants.alias("sibling_grant")
 _siblings_in_use = (
@@ -84,7 +90,7 @@ _OF_RUN = Prepared(
         devices.c.hold_back,
         device_grants.c.released_at,
         nodes.c.pool_id,
-        pools.c.cleaning,
+        cleaning_there,
     )
     .join(devices, devices.c.id == device_grants.c.device_id)
     .join(nodes, nodes.c.id == devices.c.node_id)

@@ -85,6 +85,11 @@ _POOL = Prepared(select(pools).where(pools.c.code == bindparam("code")))
 _SET_CLEANING = Prepared(update(pools).where(pools.c.id == _pool).values(cleaning=bindparam("cleaning")))
 _IN_USE = Prepared(select(func.sum(pool_devices.c.in_use).label("total")).where(pool_devices.c.pool_id == _pool))
 _ANY = Prepared(select(literal(1)).select_from(nodes).where(nodes.c.removed_at.is_(None)).limit(1))
+_OF_POOL = Prepared(
+    select(func.count().label("total"), func.max(nodes.c.assigns).label("assigns")).where(
+        nodes.c.pool_id == _pool, nodes.c.removed_at.is_(None)
+    )
+)
 _FOUND = Prepared(
     select(devices.c.device_model, func.count().label("total"))
     .join(nodes, nodes.c.id == devices.c.node_id)
@@ -93,7 +98,11 @@ _FOUND = Prepared(
 )
 _PHASES = Prepared(
     select(
-        pool_devices.c.device_model, capacity_phases.c.installed, capacity_phases.c.from_at, capacity_phases.c.healthy
+        pool_devices.c.device_model,
+        pool_devices.c.in_use,
+        capacity_phases.c.installed,
+        capacity_phases.c.from_at,
+        capacity_phases.c.healthy,
     )
     .select_from(pool_devices)
     .outerjoin(
@@ -253,18 +262,34 @@ def in_use(transaction: Transaction, pool_id: int) -> int:
     return 0 if row is None or row.total is None else int(row.total)
 
 
+def has_any(transaction: Transaction, pool_id: int) -> bool:
+    """Return whether the pool has a machine."""
+    row = transaction.one(_OF_POOL, pool=pool_id)
+    return row is not None and row.total > 0
+
+
+def a_cluster_gives(transaction: Transaction, pool_id: int) -> bool:
+    """Return whether the pool has machines whose devices a cluster gives to runs, and only such."""
+    row = transaction.one(_OF_POOL, pool=pool_id)
+    return row is not None and row.total > 0 and row.assigns == 0
+
+
 def are_any(transaction: Transaction) -> bool:
     """Return whether the platform has a machine."""
     return transaction.one(_ANY) is not None
 
 
 class Counted(NamedTuple):
-    """Of a model of a pool: the phase that holds now has `installed` and `healthy`, and so many devices were found."""
+    """Of a model of a pool: the phase that holds now has `installed` and `healthy`, and so many devices were found.
+
+    `in_use` are those that runs hold.
+    """
 
     device_model: str
     installed: int
     healthy: int
     found: int
+    in_use: int
 
 
 def counted(transaction: Transaction, pool_id: int, now: int) -> list[Counted]:
@@ -272,7 +297,8 @@ def counted(transaction: Transaction, pool_id: int, now: int) -> list[Counted]:
     found = {row.device_model: int(row.total) for row in transaction.rows(_FOUND, pool=pool_id)}
     rows = transaction.rows(_PHASES, pool=pool_id, now=now)
     return [
-        Counted(row.device_model, row.installed or 0, row.healthy or 0, found.get(row.device_model, 0)) for row in rows
+        Counted(row.device_model, row.installed or 0, row.healthy or 0, found.get(row.device_model, 0), row.in_use)
+        for row in rows
     ]
 
 

@@ -40,6 +40,7 @@ runs = Table(
     instant("session_ends_at", nullable=True),
     instant("idle_stop_at", nullable=True),
     instant("lost_stop_at", nullable=True),
+    Column("cluster_devices", Text),
     Index(
         "uq_runs_open_notebook",
         "person_id",
