@@ -22,6 +22,8 @@ FILE_NAME = "mudeung.toml"
 FILE_VARIABLE = "MUDEUNG_SETTINGS"
 """The environment variable that names the file where it is not in the home folder, as in a cluster."""
 CLUSTER_HOST = "0.0.0.0"  # noqa: S104 - a pod has one address, and the cluster's rules say who reaches it
+CLUSTER_SLOTS = 64
+"""Starts at the same time in a cluster: what they need of the hub's own machine is little."""
 Positive = Annotated[int, Field(gt=0, le=10**9)]
 
 
@@ -97,7 +99,9 @@ class Settings(BaseModel):
         600, description="How long a start may take, its turn among other starts included."
     )
     start_slots: Annotated[int, Field(ge=0, le=1000)] = Field(
-        0, description="Servers that start at the same time; 0 is two more than the processor cores."
+        0,
+        description="Servers that start at the same time; 0 is two more than the processor cores, and in a cluster,"
+        " whose machines start them, 64.",
     )
     max_batch_runs: Positive = Field(
         4,
@@ -267,8 +271,8 @@ class Settings(BaseModel):
         )
 
     def slots(self) -> int:
-        """Return how many servers start at the same time on this machine."""
-        return self.start_slots or (os.cpu_count() or 1) + 2
+        """Return how many servers start at the same time."""
+        return self.start_slots or (CLUSTER_SLOTS if self.backend == "kubernetes" else (os.cpu_count() or 1) + 2)
 
 
 def is_loopback(host: str) -> bool:

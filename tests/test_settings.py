@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from quotas.backends.kubernetes import KubernetesBackend
 from quotas.domain.policy import Policy
 from quotas.domain.terms_kubernetes_projects import Reach
 from quotas.home import open_home
-from quotas.settings import FILE_NAME, SettingsError, read
+from quotas.settings import CLUSTER_SLOTS, FILE_NAME, Settings, SettingsError, read
 
 
 def write(home: Path, text: str) -> Path:
@@ -101,3 +102,9 @@ def test_a_home_keeps_its_ports_and_secrets(tmp_path: Path) -> None:
     assert len(set(ports.values())) == len(ports)
     assert (again.hub / "proxy_token.secret").stat().st_mode & 0o077 == 0
     assert again.hub.stat().st_mode & 0o077 == 0
+
+
+def test_how_many_servers_start_at_once_follows_from_the_machine_or_from_the_cluster() -> None:
+    assert Settings().slots() == (os.cpu_count() or 1) + 2
+    assert Settings(backend="kubernetes").slots() == CLUSTER_SLOTS
+    assert Settings(backend="kubernetes", start_slots=3).slots() == 3
