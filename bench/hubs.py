@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import signal
 import subprocess
@@ -113,9 +114,28 @@ def ours(platform: Platform, count: int) -> Class:
     return made
 
 
+@dataclass(frozen=True)
+class PlainHub:
+    """A plain JupyterHub that answers at `url`; `token` is that of a service which may do everything."""
+
+    url: str
+    token: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+
 @contextlib.contextmanager
 def plain(folder: Path, count: int, **settings: Any) -> Iterator[Class]:
     """Yield the class before a plain JupyterHub in `folder`; see `bench/plain_hub_config.py` for the settings."""
+    with plain_hub(folder, **settings) as hub:
+        made = Class(hub.url, hub.token, persons(count), {}, hub.log)
+        made.enrol()
+        yield made
+
+
+@contextlib.contextmanager
+def plain_hub(folder: Path, **settings: Any) -> Iterator[PlainHub]:
+    """Yield a plain JupyterHub in `folder`, with its proxy; see `bench/plain_hub_config.py` for the settings."""
     folder.mkdir(parents=True, exist_ok=True)
     port, hub_port, proxy_port = free_ports(3)
     tokens = {"proxy_token": secrets.token_hex(16), "token": secrets.token_hex(16)}
@@ -123,8 +143,10 @@ def plain(folder: Path, count: int, **settings: Any) -> Iterator[Class]:
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
         "BENCH_PLAIN": json.dumps(told),
         "CONFIGPROXY_AUTH_TOKEN": tokens["proxy_token"],
+        **{name: os.environ[name] for name in ("KUBECONFIG",) if name in os.environ},
     }
     proxy = [str(PROXY), "--ip", "127.0.0.1", "--port", str(port), "--api-ip", "127.0.0.1"]
     proxy += ["--api-port", str(proxy_port), "--log-level", "warn"]
@@ -138,9 +160,7 @@ def plain(folder: Path, count: int, **settings: Any) -> Iterator[Class]:
             processes.extend(subprocess.Popen(words, **options) for words in (proxy, hub))
         url = f"http://127.0.0.1:{port}"
         wait_for("the plain hub", lambda: answers(f"{url}/hub/health", 200), seconds=90, process=processes[1])
-        made = Class(url, tokens["token"], persons(count), {}, log)
-        made.enrol()
-        yield made
+        yield PlainHub(url, tokens["token"], log, processes[1])
     finally:
         for process in reversed(processes):
             process.send_signal(signal.SIGTERM)

@@ -1,8 +1,9 @@
 """A plain JupyterHub, as its documentation sets it up: what ours is measured against.
 
 ``BENCH_PLAIN`` says what differs: ``port``, ``hub_port`` and ``proxy_port``; ``token`` and ``proxy_token``; ``home``, a
-folder; for processes the server's ``command``; for containers ``image``, ``network`` and its ``gateway``. A ``timeout``
-replaces both time limits of a start.
+folder; for processes the server's ``command``; for containers ``image``, ``network`` and its ``gateway``; for pods
+``pod``, settings of KubeSpawner. A ``timeout`` replaces both time limits of a start, ``tornado`` says how long the hub
+waits before it answers, and the loop's delays are noted in the file ``delays``.
 """
 
 import json
@@ -33,9 +34,19 @@ if plain.get("image"):
     c.DockerSpawner.pull_policy = "never"
     c.DockerSpawner.network_name = plain["network"]
     c.DockerSpawner.remove = True
+elif plain.get("pod"):
+    c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
+    c.JupyterHub.concurrent_spawn_limit = 1000
+    c.KubeSpawner.update(plain["pod"])
 else:
     c.JupyterHub.spawner_class = "simple"
     c.SimpleLocalProcessSpawner.home_dir_template = f"{plain['home']}/people/{{username}}"
     c.Spawner.cmd = plain["command"]
 if plain.get("timeout"):
     c.Spawner.start_timeout = c.Spawner.http_timeout = plain["timeout"]
+if plain.get("tornado"):
+    c.JupyterHub.tornado_settings = plain["tornado"]
+if plain.get("delays"):
+    from bench import loop_delay
+
+    loop_delay.watch(plain["delays"])
