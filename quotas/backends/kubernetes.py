@@ -18,7 +18,7 @@ from typing import Any
 from quotas.backends.kubernetes_api import STRATEGIC, Api, ApiRefused, Gone, Object
 from quotas.backends.kubernetes_jobs import finished, seen_of_job
 from quotas.backends.kubernetes_projects import Projects
-from quotas.backends.kubernetes_seen import instant, is_over, seen_of, trouble, vanished
+from quotas.backends.kubernetes_seen import instant, is_over, own, run_of, seen_of, trouble, vanished
 from quotas.backends.kubernetes_watch import Followed
 from quotas.backends.port import BackendAway
 from quotas.domain.launch import RUN_LABEL, Launch, Seen
@@ -86,8 +86,10 @@ class KubernetesBackend:
         jobs = self.jobs.all() if all(fresh) else self.jobs.list()
         pods = self.pods.all() if all(fresh) else self.pods.list()
         found = {seen.run_id: seen for job in jobs if (seen := seen_of_job(job))}
-        pods = sorted(pods, key=lambda each: str(each["metadata"]["creationTimestamp"]))
-        found |= {seen.run_id: seen for pod in pods if (seen := seen_of(pod, now))}
+        of_run: dict[str | None, list[Object]] = {}
+        for pod in pods:
+            of_run.setdefault(run_of(pod), []).append(pod)
+        found |= {seen.run_id: seen for each in of_run.values() if (seen := seen_of(own(each, now), now))}
         return list(found.values())
 
     def inspect(self, run_id: str) -> Seen | None:
@@ -97,9 +99,9 @@ class KubernetesBackend:
         known = self.pods.of(run_id)
         if fresh and known is not None:
             return seen_of(known, now)
-        pod = _newest(self.pods.list(run_id))
-        if pod is not None:
-            return seen_of(pod, now)
+        pods = self.pods.list(run_id)
+        if pods:
+            return seen_of(own(pods, now), now)
         job = _newest(self.jobs.list(run_id))
         gone = self.pods.gone(run_id)
         if gone is not None:
@@ -167,7 +169,7 @@ class KubernetesBackend:
         """Forget an ended run: its pod and its Job are gone. Raises ValueError for a running one."""
         pods, jobs = self.pods.list(run_id), self.jobs.list(run_id)
         now = time.time()
-        if any(not is_over(pod, now) for pod in pods) or (not pods and any(not finished(job) for job in jobs)):
+        if not is_over(own(pods, now), now) if pods else any(not finished(job) for job in jobs):
             raise ValueError(f"run {run_id} is running")
         for job in jobs:
             self.api.delete(_path(job, "/apis/batch/v1", "jobs"), propagationPolicy="Background")
@@ -185,7 +187,8 @@ class KubernetesBackend:
         """Return the last `limit_bytes` that the run printed; for one that never began, the cluster's reason."""
         if limit_bytes <= 0:
             return ""
-        pod = _newest(self.pods.list(run_id))
+        pods = self.pods.list(run_id)
+        pod = own(pods, time.time()) if pods else None
         with self._tails_lock:
             kept = self._tails.get(run_id, b"")
         printed = self._printed(pod, limit_bytes) if pod is not None else b""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from quotas.domain.launch import RUN_LABEL, Seen
 from quotas.domain.terms_kubernetes import CONTAINER, LOST_ANNOTATION, pod_name
 
 Object = Mapping[str, Any]
+Known = TypeVar("Known", bound=Object)
 
 ENDED = ("Succeeded", "Failed")
 LOST_SECONDS = 30
@@ -100,6 +101,23 @@ def is_over(pod: Object, now: float) -> bool:
     """Return whether nothing of the pod runs, nor will."""
     seen = seen_of(pod, now)
     return seen is None or not seen.running
+
+
+def own(found: Iterable[Known], now: float) -> Known:
+    """Return which of a run's pods, of which there is one at least, tells of it: the first that ended, or the newest.
+
+    A Job that somebody suspends and lets go on has a second pod. What has run does not run again.
+    """
+    by_age = sorted(found, key=lambda each: (str(each["metadata"]["creationTimestamp"]), _version(each)))
+    for each in by_age[:-1]:
+        seen = seen_of(each, now)
+        if seen is not None and not seen.running and seen.started_at is not None:
+            return each
+    return by_age[-1]
+
+
+def _version(found: Object) -> int:
+    return int(found["metadata"]["resourceVersion"])
 
 
 def trouble(pod: Object) -> str:

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from quotas.backends.kubernetes_api import Api, ApiRefused, Gone, Object
-from quotas.backends.kubernetes_seen import run_of
+from quotas.backends.kubernetes_seen import own, run_of
 from quotas.backends.port import BackendAway
 from quotas.domain.launch import RUN_LABEL
 
@@ -53,14 +53,14 @@ class Followed:
         return time.monotonic() - self._confirmed < FRESH_SECONDS
 
     def all(self) -> list[Object]:
-        """Return the newest object of each run."""
+        """Return the object that tells of it, for each run."""
         with self._lock:
-            return [self._newest(run_id) for run_id in self._runs]
+            return [self._own(run_id) for run_id in self._runs]
 
     def of(self, run_id: str) -> Object | None:
-        """Return the run's newest object as it was last heard of."""
+        """Return the object that tells of the run, as it was last heard of."""
         with self._lock:
-            return self._newest(run_id) if run_id in self._runs else None
+            return self._own(run_id) if run_id in self._runs else None
 
     def gone(self, run_id: str) -> tuple[float, Object] | None:
         """Return when the run's object was found to be gone, other than by us, and what it was last."""
@@ -195,9 +195,8 @@ class Followed:
         while len(self._gone) > MOST_GONE or next(iter(self._gone.values()))[0] < at - GONE_SECONDS:
             del self._gone[next(iter(self._gone))]
 
-    def _newest(self, run_id: str) -> Object:
-        of_run = [self._objects[uid] for uid in self._runs[run_id]]
-        return max(of_run, key=lambda each: (str(each["metadata"]["creationTimestamp"]), _version(each)))
+    def _own(self, run_id: str) -> Object:
+        return own([self._objects[uid] for uid in self._runs[run_id]], time.time())
 
 
 def _version(found: Object) -> int:
