@@ -10,6 +10,7 @@ import typer
 from cli import (
     agent,
     awards,
+    backup,
     copayments,
     explain,
     ledger,
@@ -53,6 +54,7 @@ for part in (
     gpu_check,
     status,
     migrations,
+    backup,
     projects,
     awards,
     renewals,
