@@ -219,7 +219,7 @@ tolerations:
 {{/*
 A program of the platform: a Deployment of one pod, which is gone before the next one comes. `values` is its block of
 values, `account` whether it asks the API server, `home` whether it has the home folder's volume; `before` are init
-containers, `probes` the container's probes.
+containers, `probes` the container's probes. While the platform is maintained none of them runs.
 */}}
 {{- define "mudeung.program" -}}
 apiVersion: apps/v1
@@ -230,7 +230,7 @@ metadata:
   labels:
     {{- include "mudeung.labels" . | nindent 4 }}
 spec:
-  replicas: 1
+  replicas: {{ ternary 0 1 (and .root.Values.maintenance.enabled (ne .component "maintenance")) }}
   revisionHistoryLimit: 3
   # Two of one program at a time would each take the other's work. Servers go on meanwhile.
   strategy: {type: Recreate}
