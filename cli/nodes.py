@@ -83,7 +83,9 @@ def add(
     output: Annotated[Format, typer.Option("--output", "-o", help="How to write it; table or json.")] = Format.TABLE,
 ) -> None:
     """Add a machine to a pool; its token is printed once. From then on the pool has what its machines report."""
-    token = nodes.add(session.database, name, pool, actor=session.actor, now=session.now)
+    # A cluster gives its devices to pods itself; its machines tell which run has which.
+    assigns = session.settings.backend != "kubernetes"
+    token = nodes.add(session.database, name, pool, actor=session.actor, now=session.now, assigns=assigns)
     _say_token(session, name, token, output)
 
 

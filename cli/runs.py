@@ -12,7 +12,7 @@ from cli.tables import Column, Format, FormatOption, Kind, show, show_one
 from quotas.domain.runs import RunKind
 from quotas.domain.schedules import ExecutionState
 from quotas.domain.units import InvalidValue
-from quotas.services import queue_views, runs, schedules
+from quotas.services import assignment, queue_views, runs, schedules
 
 LIST = (
     Column("id", "run", "실행"),
@@ -31,6 +31,7 @@ ONE = (
     Column("started_at", "started", "시작", Kind.INSTANT),
     Column("finished_at", "finished", "종료", Kind.INSTANT),
     Column("exit_code", "exit code", "종료 코드"),
+    Column("devices", "devices", "장치"),
     Column("rate_gflops", "rate", "요율", Kind.RATE),
     Column("held_gflops_seconds", "held", "예약", Kind.AMOUNT),
     Column("until_at", "held until", "예약 종료", Kind.INSTANT),
@@ -93,7 +94,10 @@ def show_run(
     columns: tuple[Column, ...] = ()
     values: dict[str, Any] = {}
     if found is not None:
-        columns, values = ONE, _run(found)
+        columns, values = (
+            ONE,
+            _run(found) | {"devices": " ".join(assignment.device_names(session.database, run)) or None},
+        )
     elif execution is not None:
         columns, values = LIST, _without_run(execution)
     else:

@@ -14,7 +14,7 @@ from portal.errors import Problem, malformed
 from portal.fleet import require_operator
 from portal.login import PREFIX, bearer
 from portal.views import instant
-from quotas.domain.node_reports import FoundDevice, Report, Sample
+from quotas.domain.node_reports import FoundDevice, PodDevices, Report, Sample
 from quotas.domain.units import DAY_SECONDS, LARGEST
 from quotas.services import inventory
 from quotas.services.inventory import DeviceView
@@ -49,9 +49,10 @@ def report(
     """
     if not inventory.is_known(portal.database, token):
         raise _unknown_machine()
-    policy = portal.home.settings.policy()
+    settings = portal.home.settings
+    policy, prefix = settings.policy(), settings.kubernetes_namespace_prefix
     try:
-        answer = inventory.take_report(portal.database, token, read_report(body), portal.now, policy)
+        answer = inventory.take_report(portal.database, token, read_report(body), portal.now, policy, prefix=prefix)
     except inventory.UnknownToken:
         raise _unknown_machine() from None
     return asdict(answer)
@@ -81,6 +82,9 @@ def read_report(body: bytes) -> Report:
 Size = tuple[str, str | float | None, int, int]
 """A field, its value, and between what the value, or a text's length, must lie for the ledger to take it."""
 _UUID = 96
+_NAME = 253
+"""The longest name of an object of Kubernetes."""
+_DEVICES = 1024
 _SMALL = 10**6
 _YEARS = 2**40
 
@@ -104,6 +108,20 @@ def _sizes(read: Report) -> Iterator[Size]:
         yield "cleaned.uuid", cleaned.uuid, 1, _UUID
         yield "cleaned.at", cleaned.at, 0, _YEARS
         yield "cleaned.problem", cleaned.problem, 0, LONGEST_TEXT
+    for pod in read.pods or ():
+        yield from _sizes_of_pod(pod)
+
+
+def _sizes_of_pod(pod: PodDevices) -> Iterator[Size]:
+    yield "pods.namespace", pod.namespace, 1, _NAME
+    yield "pods.pod", pod.pod, 1, _NAME
+    yield "pods.since", pod.since, 0, _YEARS
+    yield "pods.uuids", float(len(pod.uuids)), 0, _DEVICES
+    yield "pods.unknown", float(len(pod.unknown)), 0, _DEVICES
+    for uuid in pod.uuids:
+        yield "pods.uuids", uuid, 1, _UUID
+    for name in pod.unknown:
+        yield "pods.unknown", name, 1, LONGEST_TEXT
 
 
 def _sizes_of_device(device: FoundDevice) -> Iterator[Size]:

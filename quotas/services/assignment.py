@@ -12,7 +12,7 @@ from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import RunState
 from quotas.domain.terms_local import not_attachable
 from quotas.domain.units import InvalidValue
-from quotas.store import audit, grants
+from quotas.store import audit, cluster_grants, grants
 from quotas.store import runs as runs_store
 from quotas.store.database import Database, Transaction
 
@@ -25,6 +25,15 @@ def devices_of(database: Database, run_id: str) -> tuple[AssignedDevice, ...]:
     """Return the devices that the run holds, or held, in the order of their machine."""
     with database.read() as transaction:
         return grants.of_run(transaction, run_id)
+
+
+def device_names(database: Database, run_id: str) -> tuple[str, ...]:
+    """Return the devices that the run holds, or held: by UUID, and as the cluster names them where only it can."""
+    with database.read() as transaction:
+        found = grants.of_run(transaction, run_id)
+        run = cluster_grants.run(transaction, run_id)
+    only_there = run.cluster_devices if run is not None else None
+    return (*(device.uuid for device in found), *(only_there.split(", ") if only_there else ()))
 
 
 def refusal(invalid: InvalidValue, backend: str, profile: Profile) -> Refused:

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import select, update
 
-from quotas.domain.node_reports import Answer, Cleaned, DeviceEvent, DeviceKind, EventKind, FoundDevice, Report, Sample
+from quotas.domain.node_reports import (
+    Answer,
+    Cleaned,
+    DeviceEvent,
+    DeviceKind,
+    EventKind,
+    FoundDevice,
+    PodDevices,
+    Report,
+    Sample,
+)
 from quotas.domain.policy import Policy
 from quotas.services import check, inventory, nodes
 from quotas.services.inventory import DeviceView
@@ -99,6 +109,10 @@ class Machine:
         self.report(now, cleaned=tuple(Cleaned(device, float(now), problem) for device in asked))
         return list(asked)
 
+    def pods(self, now: int, *pods: PodDevices, **parts: object) -> Answer:
+        """Report that these pods have devices, and no others."""
+        return self.report(now, pods=pods, **parts)
+
     def sample(self, now: int, device: str, busy_ppm: int = 500_000) -> Answer:
         return self.report(now, samples=(Sample(device, float(now), 10.0, busy_ppm, GIB, 300_000),))
 
@@ -121,13 +135,16 @@ class Machines:
     def database(self) -> Database:
         return self.centre.database
 
-    def add(self, name: str, now: int, *, pool: str = "main") -> Machine:
-        """The machine is added, and has not reported."""
-        return Machine(self.database, name, nodes.add(self.database, name, pool, actor="op", now=now))
+    def add(self, name: str, now: int, *, pool: str = "main", assigns: bool = True) -> Machine:
+        """The machine is added, and has not reported; its devices are a cluster's unless the ledger `assigns`."""
+        token = nodes.add(self.database, name, pool, actor="op", now=now, assigns=assigns)
+        return Machine(self.database, name, token)
 
-    def with_gpus(self, count: int, now: int, *, name: str = "gpu-1") -> tuple[Machine, list[str]]:
+    def with_gpus(
+        self, count: int, now: int, *, name: str = "gpu-1", assigns: bool = True
+    ) -> tuple[Machine, list[str]]:
         """A machine has reported so many H100; return it and their UUIDs."""
-        machine = self.add(name, now)
+        machine = self.add(name, now, assigns=assigns)
         uuids = machine.has(*(gpu(number, machine=name) for number in range(count)))
         machine.list(now)
         return machine, uuids
