@@ -38,7 +38,18 @@ from quotas.domain.runs import Limit, Outcome, RunKind
 from quotas.domain.schedules import ExecutionState
 from quotas.domain.units import InvalidValue
 from quotas.home import Home
-from quotas.services import admission, assignment, offers, profiles, queue, queue_views, repeats, runs, schedules
+from quotas.services import (
+    admission,
+    assignment,
+    offers,
+    placement,
+    profiles,
+    queue,
+    queue_views,
+    repeats,
+    runs,
+    schedules,
+)
 from quotas.services.admission import Ended
 from quotas.services.schedules import Execution, Finished
 from quotas.session_variables import session_variables
@@ -137,7 +148,7 @@ class Runner:
             )
             session = session_variables(self.home, execution.run_id)
             environment = {**todo.environment, **session}
-            held = replace(todo, priority=admitted.priority, simulated=admitted.simulated)
+            held = placement.held(self.database, todo, admitted)
             return self.backend.launch(replace(held, environment=environment))
         except InvalidValue as invalid:
             self._finish(execution, files, self._cannot_launch(invalid, profile))

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.profiles import backend_terms
 from cli.session import Session, command
 from cli.tables import Column, Format, FormatOption, Kind, as_json, plain, show
 from quotas.domain.awards import Programme
@@ -13,7 +14,7 @@ from quotas.domain.capacity import Promise, Span
 from quotas.domain.pools import CapacityPhase, Drain
 from quotas.domain.priorities import Priority
 from quotas.domain.units import PPM, InvalidValue, parse_instant, parse_rate_gflops, show_instant, show_rate
-from quotas.services import pools, portfolio
+from quotas.services import placement, pools, portfolio
 from quotas.services.portfolio import Portfolio
 
 LIST = (
@@ -87,6 +88,11 @@ def register(app: typer.Typer) -> None:
     command(group, "cancel-phase", example="mudeung pools cancel-phase hall h100 --from 2026-12-01T09:00")(cancel_phase)
     command(group, "drain", example='mudeung pools drain hall h100 2 --reason "XID 79 on node 3"')(drain)
     command(group, "undrain", example="mudeung pools undrain 7")(undrain)
+    command(
+        group,
+        "terms",
+        example="""mudeung pools terms hall --set '{"kubernetes": {"node_selector": {"hall": "own"}}}'""",
+    )(terms)
     command(group, "plan", example="mudeung pools plan --award 0.08PF --starts 2026-12-01 --ends 2027-06-01")(plan)
     app.add_typer(group, name="pools")
 
@@ -158,6 +164,23 @@ def add(
     names = name_ko, name_en
     pools.add_pool(session.database, pool, *names, simulated=simulated, actor=session.actor, now=session.now)
     session.say(f"Added {pool}; it has no devices yet.", f"{pool} 추가됨. 아직 장치가 없습니다.")
+
+
+def terms(
+    session: Session,
+    pool: PoolCode,
+    given: Annotated[
+        str | None,
+        typer.Option("--set", help="New terms, a JSON object by backend; '{}' for none.", show_default=False),
+    ] = None,
+) -> None:
+    """Show or set which machines of a cluster take a pool's runs: `node_selector` and `tolerations`, as in a pod.
+
+    They hold for runs that start from then on, and count before those of a profile.
+    """
+    if given is not None:
+        placement.set_terms(session.database, pool, backend_terms(given), actor=session.actor, now=session.now)
+    print(as_json(placement.terms_of(session.database, pool)))
 
 
 def add_phase(  # noqa: PLR0913 - each is one field of a phase

@@ -105,7 +105,7 @@ def add(  # noqa: PLR0913 - each is one field of a profile
         storage_bytes=storage_gib * GIB,
         device_model=device,
         device_count=devices,
-        backend_terms=_terms(terms),
+        backend_terms=backend_terms(terms),
         idle_seconds=_limit("idle", idle),
         session_seconds=_limit("session", session_limit),
     )
@@ -154,7 +154,8 @@ def _millis(cores: float) -> int:
     return int(millis)
 
 
-def _terms(text: str) -> dict[str, Any]:
+def backend_terms(text: str) -> dict[str, Any]:
+    """Return terms by backend from JSON. Raises InvalidValue."""
     try:
         read = json.loads(text)
     except ValueError:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import aiohttp
@@ -24,7 +24,7 @@ from quotas.domain.profiles import Profile
 from quotas.domain.refusals import Code, Refused
 from quotas.domain.runs import Outcome, RunKind, new_run_id
 from quotas.domain.units import InvalidValue, show_duration
-from quotas.services import assignment
+from quotas.services import assignment, placement
 from quotas.store.database import DatabaseAway
 from spawners.door import Answer, Door
 from spawners.options import Choice
@@ -209,7 +209,7 @@ class Attempt:
             folder = await self.in_backend(launcher.prepare, self.person, self.project)
             devices = await self.in_backend(self.door.devices_for, admitted)
             terms = launcher.launch_terms(admitted.run_id, profile, folder, devices)
-            launch = replace(terms, priority=admitted.priority, simulated=admitted.simulated)
+            launch = await self.door.ask_ledger(placement.held, self.door.database, terms, admitted)
             self.phase = Phase.STARTING
             return await launcher.launch(launch)
         except InvalidValue as error:

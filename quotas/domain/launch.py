@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from quotas.domain.inventory import AssignedDevice
 from quotas.domain.priorities import Priority
@@ -33,7 +34,8 @@ class Launch:
     at ``/home/jovyan/project`` in a container; `mounts` are what a container sees beside it. `devices` are those that
     it holds and is to see, no others: none on a simulated pool. Of a cluster: `priority` is how firmly it holds them,
     `reads_only` that the project's files are shown to it and not given, `deadline_seconds` how long a batch run takes
-    at most, `simulated` that its devices are only counted and none is asked for.
+    at most, `simulated` that its devices are only counted and none is asked for, `pool_terms` what its pool says of
+    machines, by backend.
     """
 
     run_id: str
@@ -48,6 +50,7 @@ class Launch:
     mounts: tuple[Mount, ...] = ()
     priority: Priority = Priority.GUARANTEED
     simulated: bool = False
+    pool_terms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reads_only: bool = False
     deadline_seconds: int | None = None
 

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from quotas.domain.launch import RUN_LABEL, RUN_VARIABLE, Launch, Mount
+from quotas.domain.placement import placement
 from quotas.domain.priorities import PREEMPTIBLE
 from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind
@@ -262,8 +263,7 @@ def _spec(launch: Launch, site: Site) -> dict[str, Any]:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "nodeSelector": _selector(launch),
-        "tolerations": _tolerations(launch, device),
+        **_placed(launch, device),
         "volumes": _volumes(launch),
         "containers": [_container(launch, site, device)],
     }
@@ -314,20 +314,17 @@ def _plain(text: str) -> str:
     return text.replace("$(", "$$(")
 
 
-def _selector(launch: Launch) -> dict[str, str]:
-    given = _terms(launch).get("node_selector", {})
-    if not isinstance(given, Mapping) or not all(isinstance(each, str) for pair in given.items() for each in pair):
-        raise InvalidValue("node_selector", "must map labels to values", "레이블과 값의 대응이어야 합니다")
-    return dict(given)
+def _placed(launch: Launch, device: str | None) -> dict[str, Any]:
+    """Return which machines take the pod. Those with accelerators are kept for who asks for them, by a taint of theirs.
 
-
-def _tolerations(launch: Launch, device: str | None) -> list[dict[str, Any]]:
-    """Machines with accelerators are kept for those who ask for them, by a taint named as the resource."""
-    given = _terms(launch).get("tolerations", [])
-    if not isinstance(given, list) or not all(isinstance(each, Mapping) for each in given):
-        raise InvalidValue("tolerations", "must be a list of tolerations", "톨러레이션의 목록이어야 합니다")
+    What the pool says counts before what the profile says.
+    """
+    profile, pool = placement(_terms(launch)), placement(launch.pool_terms.get("kubernetes", {}))
     own = [{"key": device, "operator": "Exists", "effect": "NoSchedule"}] if device else []
-    return [*own, *(dict(each) for each in given)]
+    return {
+        "nodeSelector": {**profile.node_selector, **pool.node_selector},
+        "tolerations": [*own, *(dict(each) for each in (*profile.tolerations, *pool.tolerations))],
+    }
 
 
 def _shm_bytes(launch: Launch) -> int:

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from quotas.domain.placement import placement
 from quotas.domain.profiles import Profile
 from quotas.domain.rates import CapabilityFact, Density, DeviceModel, FactStatus, Precision
+from quotas.domain.terms_kubernetes import resource_of
 from quotas.domain.texts import code as checked_code
 from quotas.domain.texts import text
 from quotas.domain.units import DAY_SECONDS, LARGEST, InvalidValue, amount
@@ -147,12 +149,14 @@ def devices(database: Database) -> tuple[list[DeviceModel], list[CapabilityFact]
 def add_profile(database: Database, profile: Profile, position: int, *, actor: str, now: int) -> None:
     """The profile exists, at `position` in lists; `profile.image` is an image's code. It is offered to no project yet.
 
-    Raises InvalidValue for a taken code, for an image or a device model that is not in the catalogue, and for devices
-    that no machine has, once the platform has machines.
+    Raises InvalidValue for a taken code, for an image or a device model that is not in the catalogue, for devices that
+    no machine has, once the platform has machines, and for terms that no pod can have.
     """
     text("name_ko", profile.name_ko, 200)
     text("name_en", profile.name_en, 200)
     _check_limits(profile.idle_seconds, profile.session_seconds)
+    placement(profile.backend_terms.get("kubernetes", {}))
+    resource_of(profile)
     try:
         with database.write() as transaction:
             if not store.has_image(transaction, profile.image):

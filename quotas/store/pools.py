@@ -93,6 +93,7 @@ _CANCEL_PHASE = Prepared(
         capacity_phases.c.from_at == bindparam("from_at", type_=BigInteger),
     )
 )
+_TERMS = Prepared(select(pools.c.backend_terms).where(pools.c.id == bindparam("pool_id")))
 _DRAINS = select(drains, pools.c.code.label("pool")).join(pools, pools.c.id == drains.c.pool_id).order_by(drains.c.id)
 _OPEN_DRAINS = Prepared(_DRAINS.where(drains.c.ended_at.is_(None)))
 _ONE_DRAIN = Prepared(_DRAINS.where(drains.c.id == bindparam("drain_id")))
@@ -102,6 +103,17 @@ def add(transaction: Transaction, code: str, name_ko: str, name_en: str, simulat
     """The pool is stored without devices; return its id. Raises Conflict when its code is taken."""
     values = {"code": code, "name_ko": name_ko, "name_en": name_en, "simulated": int(simulated)}
     return transaction.insert(pools, values)
+
+
+def terms(transaction: Transaction, pool_id: int) -> str:
+    """Return the pool's terms of backends, as JSON."""
+    row = transaction.one(_TERMS, pool_id=pool_id)
+    return "{}" if row is None else str(row.backend_terms)
+
+
+def set_terms(transaction: Transaction, pool_id: int, terms_json: str) -> None:
+    """The pool's terms of backends are these."""
+    transaction.run(update(pools).where(pools.c.id == pool_id).values(backend_terms=terms_json))
 
 
 def pool_id(transaction: Transaction, code: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,16 @@ def test_a_drain_and_its_end(invoke: Invoke, centre: Centre) -> None:
     assert invoke("pools", "undrain", 2, "--lang", "ko").output == "중단 2 종료.\n"
     assert devices(invoke)["main h100"]["free"] == 4
     assert check.findings(centre.database, centre.now) == []
+
+
+def test_the_machines_of_a_cluster_that_take_a_pool_s_runs(invoke: Invoke, centre: Centre) -> None:
+    terms = {"kubernetes": {"node_selector": {"hall": "own"}}}
+    assert invoke("pools", "terms", centre.pool, "--set", json.dumps(terms)).json == terms
+    assert invoke("pools", "terms", centre.pool).json == terms
+    refused = invoke("pools", "terms", centre.pool, "--set", '{"kubernetes": {"nodes": 1}}')
+    assert (refused.code, "allowed: node_selector, tolerations" in refused.errors) == (1, True)
+    assert invoke("pools", "terms", centre.pool).json == terms
+    assert invoke("pools", "terms", centre.pool, "--set", "{}").json == {}
 
 
 def test_what_is_promised_and_what_if_one_more_is(invoke: Invoke, centre: Centre) -> None:

@@ -197,6 +197,19 @@ def test_terms_that_are_none_are_refused(terms: dict[str, Any]) -> None:
         pod_fields(launch_of(replace(GPU, backend_terms={"kubernetes": terms})), SITE)
 
 
+def test_the_pool_s_machines_count_before_the_profile_s() -> None:
+    profile = {
+        "node_selector": {"hall": "cloud", "gpu": "H100"},
+        "tolerations": [{"key": "team", "operator": "Exists"}],
+    }
+    pool = {"node_selector": {"hall": "own"}, "tolerations": [{"key": "hall", "value": "own", "effect": "NoSchedule"}]}
+    launch = launch_of(replace(CPU, backend_terms={"kubernetes": profile}), pool_terms={"kubernetes": pool})
+    assert changed(launch) == {
+        "nodeSelector": {"hall": "own", "gpu": "H100"},
+        "tolerations": [*profile["tolerations"], *pool["tolerations"]],
+    }
+
+
 def test_a_reader_and_the_platform_s_own_volume() -> None:
     found = changed(launch_of(reads_only=True), SHARED)
     project = {"name": "files", "mountPath": "/home/jovyan/project", "readOnly": True, "subPath": "projects/vision"}

@@ -118,6 +118,7 @@ pools = Table(
     Column("name_en", String(200), nullable=False),
     Column("simulated", Integer, nullable=False),
     Column("cleaning", String(10), nullable=False, server_default=text("'scrub'")),
+    Column("backend_terms", Text, nullable=False, server_default=text("'{}'")),
 )
 
 capacity_phases = Table(
