@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from cli.confirmation import Yes, confirm
 from cli.session import Session, command
-from cli.tables import Column, Format, FormatOption, show
+from cli.tables import Column, Format, FormatOption, Kind, show
 from quotas.domain.people import LANGUAGES, Organisation, PlatformRole
-from quotas.services import people
+from quotas.services import identities, people
 
 LIST = (
     Column("username", "username", "사용자"),
@@ -20,13 +21,18 @@ LIST = (
     Column("language", "language", "언어"),
     Column("roles", "platform roles", "플랫폼 역할"),
 )
+REMOVED = (*LIST[:2], Column("removed_at", "removed", "삭제 시각", Kind.INSTANT))
 PASSWORD_BYTES = 12
+Username = Annotated[str, typer.Argument(show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Persons and their passwords.", no_args_is_help=True)
     command(group, "list", example="mudeung people list")(list_people)
     command(group, "add", example='mudeung people add minji --name "Kim Minji" --organisation jnu')(add)
+    command(group, "remove", example="mudeung people remove minji")(remove)
+    command(group, "restore", example="mudeung people restore minji")(restore)
+    command(group, "unlink", example="mudeung people unlink minji")(unlink)
     command(group, "password", example="mudeung people password minji --generate")(set_password)
     command(
         group,
@@ -36,8 +42,16 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="people")
 
 
-def list_people(session: Session, output: FormatOption = Format.TABLE) -> None:
+def list_people(
+    session: Session,
+    *,
+    removed: Annotated[bool, typer.Option("--removed", help="Those who were removed, instead.")] = False,
+    output: FormatOption = Format.TABLE,
+) -> None:
     """List all persons."""
+    if removed:
+        show(session, REMOVED, [each._asdict() for each in people.removed(session.database)], output)
+        return
     rows = [
         {
             "username": each.username,
@@ -73,6 +87,33 @@ def add(
     session.say(f"Added {added.username}.", f"{added.username} 추가됨.")
 
 
+def remove(session: Session, username: Username, *, yes: Yes = False) -> None:
+    """Remove a person: no login, no project, no role; what runs of theirs is stopped. Their runs and charges stay."""
+    confirm(
+        session,
+        f"Remove {username} from every project and role, and stop what runs of theirs?",
+        f"{username}을(를) 모든 과제와 역할에서 빼고 실행 중인 것을 중지할까요?",
+        yes=yes,
+    )
+    people.remove_person(session.database, username, actor=session.actor, now=session.now)
+    session.say(f"Removed {username}.", f"{username} 삭제됨.")
+
+
+def restore(session: Session, username: Username) -> None:
+    """Let a person who was removed log in again. Projects and roles are given anew."""
+    people.restore_person(session.database, username, actor=session.actor, now=session.now)
+    session.say(f"Restored {username}.", f"{username} 복구됨.")
+
+
+def unlink(session: Session, username: Username) -> None:
+    """Forget which account at the identity provider is the person's: the next one of that name will be."""
+    count = identities.unlink(session.database, username, actor=session.actor, now=session.now)
+    if count:
+        session.say(f"Unlinked the account of {username}.", f"{username}의 계정 연결이 해제되었습니다.")
+    else:
+        session.say(f"{username} had no account.", f"{username}에게 연결된 계정이 없습니다.")
+
+
 def add_organisation(
     session: Session,
     code: Annotated[str, typer.Argument(help="Short name: a-z, 0-9, '-', '.'.", show_default=False)],
@@ -89,7 +130,7 @@ def add_organisation(
 
 def set_password(
     session: Session,
-    username: Annotated[str, typer.Argument(show_default=False)],
+    username: Username,
     generate: Annotated[bool, typer.Option("--generate", help="Make one and print it.")] = False,
 ) -> None:
     """Set a person's password: asked for twice on a terminal, else read as one line from the input."""

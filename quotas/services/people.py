@@ -9,7 +9,7 @@ from quotas.domain.texts import code, text
 from quotas.domain.units import InvalidValue
 from quotas.store import audit
 from quotas.store import people as store
-from quotas.store.database import Conflict, Database
+from quotas.store.database import Conflict, Database, Row
 
 
 def add_organisation(database: Database, organisation: Organisation, *, actor: str, now: int) -> None:
@@ -66,16 +66,58 @@ def add_person(  # noqa: PLR0913 - each is one column of a person
         raise taken("username", person.username) from None
 
 
+def remove_person(database: Database, username: str, *, actor: str, now: int) -> None:
+    """The person has no access any more, and is member of nothing. What runs of theirs is stopped by the loop.
+
+    Their runs and charges stay as they are, and their name stays theirs. Raises InvalidValue for an unknown person, and
+    for the last PI of a project that goes on.
+    """
+    with database.write() as transaction:
+        person_id = store.person_id(transaction, username)
+        if person_id is None:
+            raise unknown("username", username)
+        alone = store.last_pi_of(transaction, person_id)
+        if alone:
+            codes = ", ".join(alone)
+            raise InvalidValue(
+                "username",
+                f"{username} is the last PI of {codes}; name another first",
+                f"{username}은(는) 다음 과제의 마지막 연구책임자입니다: {codes}. 다른 책임자를 먼저 지정하세요",
+            )
+        store.remove(transaction, person_id, now)
+        audit.record(transaction, now, actor, "person removed", username)
+
+
+def restore_person(database: Database, username: str, *, actor: str, now: int) -> None:
+    """The person may log in again, without project or role. Raises InvalidValue for someone who was not removed."""
+    with database.write() as transaction:
+        person_id = store.removed_id(transaction, username)
+        if person_id is None:
+            raise InvalidValue(
+                "username",
+                f"nobody called {username!r:.60} was removed",
+                f"{username!r:.60}: 삭제된 사용자가 아닙니다",
+            )
+        store.restore(transaction, person_id)
+        audit.record(transaction, now, actor, "person restored", username)
+
+
 def person(database: Database, username: str) -> Person | None:
-    """Return the person, or None."""
+    """Return the person, or None; someone who was removed is none."""
     with database.read() as transaction:
         return store.one(transaction, username)
 
 
 def people(database: Database) -> list[Person]:
-    """Return all persons by username."""
+    """Return all persons by username, without those who were removed."""
     with database.read() as transaction:
         return store.everyone(transaction)
+
+
+def removed(database: Database) -> list[Row]:
+    """Return (username, display_name, removed_at) of all who were removed, by username."""
+    with database.read() as transaction:
+        return store.removed(transaction)
 
 
 def set_language(database: Database, username: str, language: str, *, now: int) -> None:

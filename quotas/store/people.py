@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from sqlalchemy import bindparam, insert, literal, select, update
+from sqlalchemy import bindparam, delete, exists, insert, literal, select, update
 
-from quotas.domain.people import Organisation, Person, PlatformRole
+from quotas.domain.people import MembershipRole, Organisation, Person, PlatformRole
+from quotas.domain.projects import ProjectState
 from quotas.store.database import Prepared, Row, Transaction
-from quotas.store.tables import credentials, organisations, persons, platform_roles
+from quotas.store.tables import credentials, memberships, organisations, persons, platform_roles, projects
 
+_other = memberships.alias("other")
 _PERSONS = (
     select(
         persons.c.id,
@@ -21,9 +23,32 @@ _PERSONS = (
     .select_from(persons)
     .outerjoin(organisations, organisations.c.id == persons.c.organisation_id)
 )
-_ONE = Prepared(_PERSONS.where(persons.c.username == bindparam("username")))
-_ALL = Prepared(_PERSONS.order_by(persons.c.username))
-_ID = Prepared(select(persons.c.id).where(persons.c.username == bindparam("username")))
+_IS_THERE = persons.c.removed_at.is_(None)
+_NAMED = persons.c.username == bindparam("username")
+_ONE = Prepared(_PERSONS.where(_NAMED, _IS_THERE))
+_ALL = Prepared(_PERSONS.where(_IS_THERE).order_by(persons.c.username))
+_ID = Prepared(select(persons.c.id).where(_NAMED, _IS_THERE))
+_REMOVED_ID = Prepared(select(persons.c.id).where(_NAMED, persons.c.removed_at.is_not(None)))
+_REMOVED = Prepared(
+    select(persons.c.username, persons.c.display_name, persons.c.removed_at)
+    .where(persons.c.removed_at.is_not(None))
+    .order_by(persons.c.username)
+)
+_LAST_PI_OF = Prepared(
+    select(projects.c.code)
+    .join(memberships, memberships.c.project_id == projects.c.id)
+    .where(
+        memberships.c.person_id == bindparam("person_id"),
+        memberships.c.role == MembershipRole.PI.value,
+        projects.c.state.in_([ProjectState.APPLIED.value, ProjectState.APPROVED.value]),
+        ~exists().where(
+            _other.c.project_id == projects.c.id,
+            _other.c.role == MembershipRole.PI.value,
+            _other.c.person_id != memberships.c.person_id,
+        ),
+    )
+    .order_by(projects.c.code)
+)
 _ROLES_OF_ONE = Prepared(select(platform_roles.c.role).where(platform_roles.c.person_id == bindparam("person_id")))
 _ALL_ROLES = Prepared(select(platform_roles.c.person_id, platform_roles.c.role))
 _ORGANISATION = Prepared(select(organisations.c.id).where(organisations.c.code == bindparam("code")))
@@ -74,7 +99,7 @@ def _person(row: Row, row_id: int, roles: frozenset[PlatformRole]) -> Person:
 
 
 def one(transaction: Transaction, username: str) -> Person | None:
-    """Return the person, or None."""
+    """Return the person, or None; someone who was removed is none."""
     row = transaction.one(_ONE, username=username)
     if row is None:
         return None
@@ -83,7 +108,7 @@ def one(transaction: Transaction, username: str) -> Person | None:
 
 
 def everyone(transaction: Transaction) -> list[Person]:
-    """Return all persons by username."""
+    """Return all persons by username, without those who were removed."""
     roles: defaultdict[int, set[PlatformRole]] = defaultdict(set)
     for found in transaction.rows(_ALL_ROLES):
         roles[found.person_id].add(PlatformRole(found.role))
@@ -91,9 +116,37 @@ def everyone(transaction: Transaction) -> list[Person]:
 
 
 def person_id(transaction: Transaction, username: str) -> int | None:
-    """Return the id of the person, or None."""
+    """Return the id of the person, or None; someone who was removed is none."""
     row = transaction.one(_ID, username=username)
     return None if row is None else int(row.id)
+
+
+def removed_id(transaction: Transaction, username: str) -> int | None:
+    """Return the id of the person who was removed, or None."""
+    row = transaction.one(_REMOVED_ID, username=username)
+    return None if row is None else int(row.id)
+
+
+def removed(transaction: Transaction) -> list[Row]:
+    """Return (username, display_name, removed_at) of all who were removed, by username."""
+    return transaction.rows(_REMOVED)
+
+
+def last_pi_of(transaction: Transaction, person: int) -> list[str]:
+    """Return the codes of the projects, applied for or approved, that have no other PI than the person."""
+    return [str(row.code) for row in transaction.rows(_LAST_PI_OF, person_id=person)]
+
+
+def remove(transaction: Transaction, person: int, now: int) -> None:
+    """The person is removed: neither member of a project nor of any role, without a password."""
+    for table in (memberships, platform_roles, credentials):
+        transaction.run(delete(table).where(table.c.person_id == person))
+    transaction.run(update(persons).where(persons.c.id == person).values(removed_at=now))
+
+
+def restore(transaction: Transaction, person: int) -> None:
+    """The person is there again, without project, role or password."""
+    transaction.run(update(persons).where(persons.c.id == person).values(removed_at=None))
 
 
 def anyone(transaction: Transaction) -> bool:

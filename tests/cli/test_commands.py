@@ -161,6 +161,21 @@ def test_people_organisations_and_passwords(invoke: Invoke, centre: Centre) -> N
     assert people.password_matches(centre.database, "minji", "무등산 입석대 서석대")
 
 
+def test_a_person_is_removed_and_restored(invoke: Invoke, centre: Centre) -> None:
+    assert invoke("people", "add", "minji", "--name", "김민지", "--role", "operator").code == 0
+    assert invoke("people", "remove", "minji", given="n\n").code != 0
+    assert people.person(centre.database, "minji") is not None
+    assert invoke("people", "remove", "minji", "--yes").code == 0
+    assert "minji" not in {each["username"] for each in invoke("people", "list", "-o", "json").json}
+    gone = invoke("people", "list", "--removed", "-o", "json").json
+    assert [(each["username"], each["display_name"]) for each in gone] == [("minji", "김민지")]
+    assert gone[0]["removed_at"]
+    assert invoke("people", "restore", "minji").code == 0
+    rows = {each["username"]: each["roles"] for each in invoke("people", "list", "-o", "json").json}
+    assert rows["minji"] == []
+    assert "had no account" in invoke("people", "unlink", "minji").output
+
+
 @pytest.mark.usefixtures("centre")
 def test_profiles(invoke: Invoke) -> None:
     sizes = ["--cores", "0.5", "--memory-gib", "2", "--storage-gib", "10"]

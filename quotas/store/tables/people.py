@@ -38,7 +38,9 @@ persons = Table(
     Column("organisation_id", ForeignKey("organisations.id")),
     Column("language", String(2), nullable=False),
     instant("added_at"),
+    instant("removed_at", nullable=True),
 )
+"""Someone who is removed has a name that stays taken, and nothing else: neither project nor role nor password."""
 
 platform_roles = Table(
     "platform_roles",
@@ -53,6 +55,16 @@ credentials = Table(
     Column("person_id", ForeignKey("persons.id"), primary_key=True),
     Column("scrypt", String(300), nullable=False),
     instant("set_at"),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("issuer", String(500), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("person_id", ForeignKey("persons.id"), nullable=False),
+    instant("linked_at"),
+    UniqueConstraint("person_id", "issuer"),
 )
 
 projects = Table(
