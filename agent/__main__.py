@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     add("--scrub-command", default="", metavar="LINE", help="scrubs what CUDA cannot: $MUDEUNG_DEVICE_UUID, …_PATHS")
     add("--root", type=Path, default=Path("/"), metavar="FOLDER", help="where /dev, /sys and /etc are (default /)")
     add("--proc", type=Path, default=Path("/proc"), metavar="FOLDER", help="where /proc is (default %(default)s)")
+    add("--pod-resources", type=Path, metavar="SOCKET", help="of the kubelet, which says which pod has which device")
     add("--lang", choices=LANGUAGES, help="language of messages; without it the terminal's")
     return made
 
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         scrub_command=chosen.scrub_command,
         root=chosen.root,
         proc=chosen.proc,
+        pod_resources=chosen.pod_resources,
     )
     return starting.start(options, language)
 

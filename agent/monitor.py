@@ -12,13 +12,15 @@ from pathlib import Path
 
 from agent import npus
 from agent.nvidia import Listing, Lost, NoLibrary, Nvidia, Stale
-from agent.processes import DockerLabels, Labels, Runs
+from agent.processes import DockerLabels, Labels, PodLogs, Runs
 from agent.watching import Told, Watch
 from quotas.domain.node_reports import DeviceEvent, DeviceKind, EventKind, FoundDevice, Process, Sample
 from quotas.domain.xids import xid
 
 log = logging.getLogger("agent.monitor")
 
+GPU_IDS = ("GPU-", "MIG-")
+"""NVIDIA's plugin names GPUs and slices by their UUIDs, those that NVML has lost among them."""
 REOPEN_SECONDS = 60
 """While a GPU is lost, NVML is opened anew so often: only so it finds one that was reset."""
 
@@ -38,13 +40,15 @@ class Monitor:
         nvml: bool = True,
         wake: Callable[[], None] | None = None,
         labels: Labels | None = None,
+        on_cluster: bool = False,
         known: frozenset[str] = frozenset(),
         lost: frozenset[str] = frozenset(),
     ) -> None:
         self._root, self._proc = root, proc
         self._wants_nvml = nvml
         self._wake = wake
-        self._runs = Runs(proc, labels or DockerLabels())
+        own = PodLogs(root) if on_cluster else DockerLabels()
+        self._runs = Runs(proc, labels or own)
         self._nvidia: Nvidia | None = None
         self._watch: Watch | None = None
         self._told: queue.SimpleQueue[Told] = queue.SimpleQueue()
@@ -147,6 +151,12 @@ class Monitor:
         gpus = [opened.found for uuid, opened in self._listing.devices.items() if uuid not in self.lost]
         first = len(gpus)
         return (*gpus, *(replace(each, position=first + each.position) for each in self._npus.values()))
+
+    def named(self, plugin_id: str) -> str:
+        """Return the UUID of the device that a device plugin of Kubernetes calls so; "" where none is known by it."""
+        if plugin_id.startswith(GPU_IDS) or plugin_id in self.present:
+            return plugin_id
+        return npus.by_plugin_ids(self._root, self._npus.values()).get(plugin_id.lower(), "")
 
     def found(self, uuid: str) -> FoundDevice | None:
         """Return the device as the last look found it."""

@@ -22,6 +22,7 @@ PREFIX = "NPU-"
 _REBELLIONS = re.compile(r"rbln(\d+)")
 _RNGD = re.compile(r"npu(\d+)(?:mgmt|pe\d+(?:-\d+)?|ch\d+r?|dmar|bar\d+)")
 _WARBOY = re.compile(r"npu(\d+)(?:_mgmt|pe\d+(?:-\d+)?|ch\d+)?")
+_PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _SERIALS = ("device_uuid", "uuid", "device_sn", "serial")
 _FAULT = "3"
 """Of a Rebellions device's `status`: 0 ready, 1 busy, 2 starting, 3 fault, 4 finished."""
@@ -114,6 +115,41 @@ def _by_number(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, list[s
         if fits is not None:
             found.setdefault(int(fits.group(1)), []).append(name)
     return sorted(found.items())
+
+
+def by_plugin_ids(root: Path, found: Iterable[FoundDevice]) -> dict[str, str]:
+    """Return by each id that a maker's device plugin may use for an NPU, in small letters, its UUID on this machine.
+
+    Rebellions' plugin names a card by its file (``rbln0``), earlier releases by its address on the PCI bus; FuriosaAI's
+    by the UUID that the driver gives. What it calls a part of a card is not known here.
+    """
+    names: dict[str, str] = {}
+    for device in found:
+        card, facts = _card(root, device.paths[0])
+        for name in (device.uuid, device.uuid.removeprefix(PREFIX), card, _bus_address(facts)):
+            if name:
+                names.setdefault(name.lower(), device.uuid)
+    return names
+
+
+def _card(root: Path, path: str) -> tuple[str, Path]:
+    """Return what the card of the device file is called, and the driver's folder of it."""
+    name = path.rpartition("/")[2]
+    number = "".join(re.findall(r"\d+", name)[:1])
+    if name.startswith("rbln"):
+        return name, root / "sys/class/rebellions" / name
+    if path.startswith("/dev/rngd/"):
+        return f"npu{number}", root / "sys/class/rngd_mgmt" / f"rngd!npu{number}mgmt"
+    return f"npu{number}", root / "sys/class/npu_mgmt" / f"npu{number}_mgmt"
+
+
+def _bus_address(facts: Path) -> str:
+    """Return the card's address on the PCI bus, as ``0000:b6:00.0``; "" where its driver does not say."""
+    try:
+        name = (facts / "device").readlink().name
+    except OSError:
+        return ""
+    return name if _PCI.fullmatch(name) else ""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ class InvalidOption(ValueError):  # noqa: N818 - it says what the option is
 class Options:
     """What the agent is started with. `root` is where ``/dev``, ``/sys`` and ``/etc`` lie, `proc` where ``/proc`` is.
 
-    An agent in a container is given the host's folders by these two.
+    An agent in a container is given the host's folders by these two. `pod_resources` is the kubelet's socket, on a
+    machine of a cluster.
     """
 
     url: str
@@ -42,6 +43,7 @@ class Options:
     scrub_command: str = ""
     root: Path = Path("/")
     proc: Path = Path("/proc")
+    pod_resources: Path | None = None
 
     def checked(self) -> Options:
         """Return it as it is; raise InvalidOption when something in it cannot be used."""

@@ -1,4 +1,4 @@
-"""Which run a process belongs to: by its container's label, or, outside containers, by its environment."""
+"""Which run a process belongs to: by its container's label or pod, or, outside containers, by its environment."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from quotas.domain.launch import RUN_LABEL, RUN_VARIABLE
+from quotas.domain.terms_kubernetes import run_of_pod
 
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?![0-9a-f])")
+"""A pod's UID in the path of its control group; with `_` where systemd made that."""
 RUN_ID = re.compile(r"[0-9a-zA-Z-]{1,64}")
 ENGINE_SECONDS = 5
 ENGINE_REST_SECONDS = 60
@@ -22,7 +25,7 @@ log = logging.getLogger("agent.processes")
 
 
 class Labels(Protocol):
-    """Knows the labels of containers. Raises OSError where that cannot be asked now."""
+    """Knows the runs of containers, by their ids, or their pods' UIDs. Raises OSError where it cannot be asked now."""
 
     def run_of(self, container: str) -> str: ...
 
@@ -56,6 +59,25 @@ class DockerLabels:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+class PodLogs:
+    """The run of a pod's container, by the name of the folder that the kubelet keeps for the pod's logs.
+
+    It is `NAMESPACE_NAME_UID`, root's, and there before any of the pod's containers begins.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / "var/log/pods"
+
+    def run_of(self, container: str) -> str:
+        """Return the run of the pod with this UID. Raises OSError where the folder cannot be read."""
+        name = next((path.name for path in self._folder.iterdir() if path.name.endswith(f"_{container}")), "")
+        _, _, pod = name.removesuffix(f"_{container}").partition("_")
+        return run_of_pod(pod) or ""
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 class Runs:
@@ -101,7 +123,11 @@ class Runs:
 
     def _find(self, folder: int) -> str | None:
         """Return the run, "" for none, or None where that could not be asked and should be asked again."""
-        container = CONTAINER_ID.search(_read(folder, "cgroup"))
+        groups = _read(folder, "cgroup")
+        pod = POD.search(groups)
+        if pod is not None:
+            return self._of_container(pod[1].replace("_", "-"))
+        container = CONTAINER_ID.search(groups)
         if container is not None:
             return self._of_container(container.group())
         for pair in _read(folder, "environ").split("\0"):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from agent.buffer import Buffer, Carried
 from agent.monitor import Monitor
@@ -18,7 +19,10 @@ from agent.processes import Labels
 from agent.scrubbing import Scrubber
 from agent.sending import Sender
 from agent.wire import Contents
-from quotas.domain.node_reports import Answer, Cleaned, DeviceEvent, FoundDevice, Report, Sample
+from quotas.domain.node_reports import Answer, Cleaned, DeviceEvent, FoundDevice, PodDevices, Report, Sample
+
+if TYPE_CHECKING:
+    from agent.pod_resources import Pods
 
 LOOK_SECONDS = 60
 """So often devices and their health are listed anew; at once when a reading, an event or the platform asks for it."""
@@ -50,9 +54,11 @@ class Agent:
             nvml=options.nvml,
             wake=None if options.once else self._wake.set,
             labels=labels,
+            on_cluster=options.pod_resources is not None,
             known=frozenset(carried.present),
             lost=frozenset(carried.lost),
         )
+        self._pods = self._pods_of_kubelet()
         self.sender = Sender(self.buffer, options, self._heed)
         self.scrubber = Scrubber(self.monitor.found, self.monitor.users, options.scrub_command, self._cleaned_one)
         self._cleaned: queue.SimpleQueue[Cleaned] = queue.SimpleQueue()
@@ -74,16 +80,26 @@ class Agent:
         if dropped:
             log.warning("%d reports were older than %d h and dropped", dropped, self.options.buffer_hours)
         self._look_if_due()
+        pods = None if self._pods is None else self._pods.look()
         samples, events, stale = self.monitor.sample(self._covers_ms)
         self._events_waiting += events
         if events or stale:
             self._events_waiting += self._look()
-        return self._write(samples, needed=True)
+        return self._write(samples, pods, needed=True)
+
+    def _pods_of_kubelet(self) -> Pods | None:
+        """Return what asks the kubelet, on a machine of a cluster."""
+        if self.options.pod_resources is None:
+            return None
+        from agent.pod_resources import Kubelet, Pods  # noqa: PLC0415 - gRPC is large, and most machines need none
+
+        looked_at = self.buffer.carried.sampled_until_ms / 1000
+        return Pods(Kubelet(self.options.pod_resources), self.monitor.named, looked_at)
 
     def _tell_promptly(self) -> None:
         """What befell a device, or was scrubbed, is on the disk before the next round."""
         self._look_if_due()
-        self._write([], needed=False)
+        self._write([], None, needed=False)
 
     def _look_if_due(self) -> None:
         events, now = self.monitor.told()
@@ -102,11 +118,12 @@ class Agent:
         gap = at_ms - before
         return gap if gap <= 2 * interval else interval
 
-    def _write(self, samples: list[Sample], *, needed: bool) -> bool:
+    def _write(self, samples: list[Sample], pods: tuple[PodDevices, ...] | None, *, needed: bool) -> bool:
         while not self._cleaned.empty():
             self._cleaned_waiting.append(self._cleaned.get_nowait())
         devices = self._devices_to_send()
-        contents = Contents(devices, tuple(samples), tuple(self._events_waiting), tuple(self._cleaned_waiting))
+        told = tuple(self._events_waiting), tuple(self._cleaned_waiting)
+        contents = Contents(devices, tuple(samples), *told, pods)
         if not contents and not needed:
             return True
         empty = Report("", 0, time.time_ns() // 1_000_000 / 1000, self._version, self.options.interval_seconds)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from quotas.domain.node_reports import Answer, Cleaned, DeviceEvent, FoundDevice, Process, Report, Sample
+from quotas.domain.node_reports import Answer, Cleaned, DeviceEvent, FoundDevice, PodDevices, Process, Report, Sample
 
 LIMIT_BYTES = 48 * 1024 - 1
 MOST_PROCESSES = 400
@@ -23,24 +23,28 @@ class Contents:
     samples: tuple[Sample, ...] = ()
     events: tuple[DeviceEvent, ...] = ()
     cleaned: tuple[Cleaned, ...] = ()
+    pods: tuple[PodDevices, ...] | None = None
 
     def __bool__(self) -> bool:
-        return self.devices is not None or bool(self.samples or self.events or self.cleaned)
+        told = self.devices is not None or self.pods is not None
+        return told or bool(self.samples or self.events or self.cleaned)
 
 
 _encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=vars)
 
 
 def encode(report: Report) -> bytes:
-    """Return the report as JSON."""
-    return _encoder.encode(vars(report)).encode()
+    """Return the report as JSON. What only a machine of a cluster tells is left out elsewhere."""
+    values = {name: value for name, value in vars(report).items() if name != "pods" or value is not None}
+    return _encoder.encode(values).encode()
 
 
 def parts(contents: Contents, empty: Report) -> Iterator[Report]:
     """Yield reports that together hold all of `contents`, each small enough once it is encoded; at least one.
 
-    `empty` gives what stands in every report. Events and what was scrubbed come first, then devices, which stay
-    together, then samples: what matters most is in the report that is written first.
+    `empty` gives what stands in every report. First comes which pod has which device, as all else is read by it; then
+    events and what was scrubbed, then devices, then samples: what matters most is in the report that is written first.
+    Pods stay together, and so do devices.
     """
     room = LIMIT_BYTES - len(encode(empty)) - 64
     held: dict[str, list[Any]] = {}
@@ -56,6 +60,8 @@ def parts(contents: Contents, empty: Report) -> Iterator[Report]:
 
 
 def _sized(contents: Contents) -> Iterator[tuple[str, tuple[Any, ...], int]]:
+    if contents.pods is not None:
+        yield "pods", contents.pods, sum(map(_size, contents.pods))
     for name, items in (("events", contents.events), ("cleaned", contents.cleaned)):
         for item in items:
             yield name, (item,), _size(item)

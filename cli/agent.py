@@ -49,6 +49,9 @@ def agent(  # noqa: PLR0913, PLR0917 - they are its options
     ] = "",
     root: Annotated[Path, typer.Option(help="Where /dev, /sys and /etc are.", metavar="FOLDER")] = Path("/"),
     proc: Annotated[Path, typer.Option(help="Where /proc is.", metavar="FOLDER")] = Path("/proc"),
+    pod_resources: Annotated[
+        Path | None, typer.Option(help="Of the kubelet, which says which pod has which device.", metavar="SOCKET")
+    ] = None,
 ) -> None:
     """Report this machine's accelerators and their use to the platform, until it is told to end."""
     if printed:
@@ -67,5 +70,6 @@ def agent(  # noqa: PLR0913, PLR0917 - they are its options
         scrub_command=scrub_command,
         root=root,
         proc=proc,
+        pod_resources=pod_resources,
     )
     raise typer.Exit(starting.start(options, session.language))
