@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from quotas.backends.kubernetes_api import Api, ApiRefused, Object
+from quotas.backends.kubernetes_api import Api, ApiRefused, Gone, Object
 from quotas.domain.launch import Launch
 from quotas.domain.terms_kubernetes import PROJECT_CLAIM, Site
 from quotas.domain.terms_kubernetes_projects import (
@@ -97,8 +97,17 @@ class Projects:
         key = (project, f"queue {site.queue}")
         if time.monotonic() - self._claims.get(key, float("-inf")) < KNOWN_SECONDS:
             return
-        self._make(queue_fields(project, site))
         namespace = site.namespace_of(project)
+        try:
+            self._make(queue_fields(project, site))
+        except Gone as gone:
+            if "namespaces" in gone.message:
+                raise
+            raise InvalidValue(
+                "kubernetes_queue",
+                f"the cluster has no Kueue that knows {KUEUE}",
+                f"클러스터에 {KUEUE}을(를) 아는 Kueue가 없습니다",
+            ) from gone
         found = self.api.get(f"{PATHS['LocalQueue'].format(namespace)}/{site.queue}")["spec"].get("clusterQueue")
         if found != site.cluster_queue:
             raise InvalidValue(
