@@ -9,6 +9,7 @@ of its own, which the gate looks at, stops and removes through the backend, as b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import replace
 from typing import Any
@@ -35,8 +36,8 @@ from spawners.attempt import Devices
 from spawners.gate import Gate
 from spawners.refused import PolicyRefused
 
-LOOK_SECONDS = 0.25
-"""How often the watch is read while a pod comes to run; the cluster is not asked for it."""
+LOOK_SECONDS = 1.0
+"""How often the watch is read while a pod comes to run, beside each time that it hears of the pod."""
 ASK_SECONDS = 2.0
 """How often the cluster is asked instead, while the watch is not fresh."""
 TROUBLE_SECONDS = 90.0
@@ -139,9 +140,15 @@ class KubernetesServer(Gate, KubeSpawner):
 
     async def _running(self, launch: Launch) -> tuple[str, int, Seen]:
         """Return where the pod is once it runs. How long that may take is the limit of the whole start."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+        with self.cluster.telling(launch.run_id, lambda: loop.call_soon_threadsafe(changed.set)):
+            return await self._once_running(launch, changed)
+
+    async def _once_running(self, launch: Launch, changed: asyncio.Event) -> tuple[str, int, Seen]:
         cluster, run_id = self.cluster, launch.run_id
         since: dict[str, float] = {}
         while True:
+            changed.clear()
             seen = cluster.heard_of(run_id)
             pause = LOOK_SECONDS
             if seen is None:
@@ -157,7 +164,9 @@ class KubernetesServer(Gate, KubeSpawner):
             if seen.started_at is not None and (at.address or not seen.running):
                 return at.address, PORT, seen
             _look_at_trouble(launch, at.trouble, since)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await changed.wait()
 
 
 def _look_at_trouble(launch: Launch, trouble: str, since: dict[str, float]) -> None:

@@ -138,17 +138,26 @@ class KubernetesBackend:
 
         A pod whose machine is lost counts as ended, and is deleted without its word.
         """
-        deadline = time.monotonic() + grace_seconds + KILL_SECONDS
         # Without its Job nothing makes another pod; the one that there is stays, as it is to be asked how it ended.
         for job in self.jobs.list(run_id):
             if not finished(job) and "deletionTimestamp" not in job["metadata"]:
                 self.api.delete(_path(job, "/apis/batch/v1", "jobs"), propagationPolicy="Orphan")
+        changed = threading.Event()
+        with self.pods.telling(run_id, changed.set):
+            for pod in self._ended(run_id, grace_seconds, changed):
+                self._keep_tail(run_id, pod)
+
+    def _ended(self, run_id: str, grace_seconds: int, changed: threading.Event) -> list[Object]:
+        """Return the run's pods once all of them have ended, as they are told to."""
+        deadline = time.monotonic() + grace_seconds + KILL_SECONDS
         asked: set[str] = set()
         pause = 0.1
         while True:
-            left = [pod for pod in self.pods.list(run_id) if not is_over(pod, time.time())]
+            pods = self.pods.list(run_id)
+            changed.clear()
+            left = [pod for pod in pods if not is_over(pod, time.time())]
             if not left:
-                break
+                return pods
             for pod in left:
                 uid = pod["metadata"]["uid"]
                 self._keep_tail(run_id, pod)
@@ -160,10 +169,8 @@ class KubernetesBackend:
                     self._give_up_if_lost(pod)
             if time.monotonic() > deadline:
                 raise BackendAway(f"kubernetes: the pod of {run_id} does not end")
-            time.sleep(pause)
+            changed.wait(pause)
             pause = min(pause * 1.5, 1.0)
-        for pod in self.pods.list(run_id):
-            self._keep_tail(run_id, pod)
 
     def remove(self, run_id: str) -> None:
         """Forget an ended run: its pod and its Job are gone. Raises ValueError for a running one."""
@@ -224,6 +231,10 @@ class KubernetesBackend:
         """Return where the watch last heard that the run's pod is. Nothing is asked for it."""
         known = self.pods.of(run_id)
         return _whereabouts(known) if known is not None else None
+
+    def telling(self, run_id: str, call: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+        """Within, `call` is called, by another thread, when what the watch knows of the run's pod has changed."""
+        return self.pods.telling(run_id, call)
 
     def ensure_project(self, project: str, bounds: Bounds | None = None) -> None:
         """The project has its namespace, with its limits, rules and files. Raises InvalidValue, BackendAway."""

@@ -6,9 +6,11 @@ which the API server has to answer, and a copy that it has not confirmed lately 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from quotas.backends.kubernetes_api import Api, ApiRefused, Gone, Object
@@ -39,6 +41,7 @@ class Followed:
         self._runs: dict[str, dict[str, None]] = {}
         self._gone: dict[str, tuple[float, Object]] = {}
         self._removed: dict[str, None] = {}
+        self._told: dict[str, list[Callable[[], None]]] = {}
         self._confirmed = float("-inf")
         self._heard_at = time.time()
         self._stopping = threading.Event()
@@ -66,6 +69,22 @@ class Followed:
         """Return when the run's object was found to be gone, other than by us, and what it was last."""
         with self._lock:
             return self._gone.get(run_id)
+
+    @contextlib.contextmanager
+    def telling(self, run_id: str, call: Callable[[], None]) -> Iterator[None]:
+        """Within, `call` is called whenever what is known of the run has changed, by the thread that heard of it.
+
+        It must not wait for anything: all that is followed waits for it.
+        """
+        with self._lock:
+            self._told.setdefault(run_id, []).append(call)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._told[run_id].remove(call)
+                if not self._told[run_id]:
+                    del self._told[run_id]
 
     def note(self, found: Object) -> None:
         """What was just read is in the copy, unless that is newer."""
@@ -179,6 +198,12 @@ class Followed:
         if known is None or _version(known) <= _version(found):
             self._objects[uid] = _light(found)
             self._runs.setdefault(run_id, {})[uid] = None
+        if known is None or _version(known) < _version(found):
+            self._tell(run_id)
+
+    def _tell(self, run_id: str) -> None:
+        for call in self._told.get(run_id, ()):
+            call()
 
     def _lose(self, found: Object, at: float) -> None:
         run_id = run_of(found)
@@ -186,6 +211,7 @@ class Followed:
         self._objects.pop(uid, None)
         if run_id is None or run_id not in self._runs:
             return
+        self._tell(run_id)
         self._runs[run_id].pop(uid, None)
         if not self._runs[run_id]:
             del self._runs[run_id]
