@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.helm.standing import Standing
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "mudeung"
 CALL_SECONDS = 120
@@ -56,6 +60,15 @@ def cluster(helm: Tools) -> Tools:
     if helm.run("kubectl", "get", "--raw", "/readyz", "--request-timeout=5s").returncode != 0:
         pytest.skip("kubectl reaches no Kubernetes cluster")
     return helm
+
+
+@pytest.fixture(scope="package")
+def standing(cluster: Tools) -> Iterator[Standing]:
+    """A platform that several modules of tests share."""
+    from tests.helm.standing import standing as stands  # noqa: PLC0415 - it needs what is here
+
+    with stands(cluster) as made:
+        yield made
 
 
 def sets(**values: str) -> list[str]:

@@ -1,6 +1,7 @@
 """A platform that the chart has installed on the cluster, for a module of tests: as the cluster and as people see it.
 
-The images have to be on the cluster's machines, as `docker.io/mudeung/platform:latest` and so on.
+The images have to be on the cluster's machines, as `docker.io/mudeung/platform:latest` and so on; the platform's may be
+another, by ``MUDEUNG_TEST_PLATFORM_IMAGE``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import re
 import subprocess
 import time
@@ -20,14 +22,15 @@ import pytest
 
 from tests.helm.conftest import CHART, Tools
 
-IMAGES = tuple(f"docker.io/mudeung/{name}:latest" for name in ("platform", "postgresql", "notebook"))
+PLATFORM = os.environ.get("MUDEUNG_TEST_PLATFORM_IMAGE", "docker.io/mudeung/platform:latest")
+IMAGES = (PLATFORM, "docker.io/mudeung/postgresql:latest", "docker.io/mudeung/notebook:latest")
 PROGRAMS = ("hub", "proxy", "portal", "reconciler", "scheduler", "idleness")
 READY_SECONDS = 240
 SMALL = {"resources": {"requests": {"cpu": "10m"}}}
 """The cluster's one machine may be small, and a server has to find room beside the platform."""
 VALUES: dict[str, Any] = {
     **dict.fromkeys((*PROGRAMS, "migration"), SMALL),
-    "image": {"name": "docker.io/mudeung/platform", "tag": "latest", "pullPolicy": "Never"},
+    "image": dict(zip(("name", "tag"), PLATFORM.rsplit(":", 1), strict=True)) | {"pullPolicy": "Never"},
     "evaluation": {"enabled": True},
     "postgresql": {
         "enabled": True,
@@ -69,9 +72,15 @@ class Installed:
         deadline = time.monotonic() + READY_SECONDS
         while not self.rolled_out():
             if time.monotonic() > deadline:
-                words = ("--namespace", self.namespace, "get", "pods,events", "-o", "wide")
-                pytest.fail(self.tools.run("kubectl", *words).stdout)
+                pytest.fail(f"not ready within {READY_SECONDS} s\n{self.said()}")
             time.sleep(1)
+
+    def said(self) -> str:
+        """Return where the programs stand, and the last that each printed."""
+        here = ("kubectl", "--namespace", self.namespace)
+        lines = ("logs", "--selector=app.kubernetes.io/name=mudeung", "--all-containers", "--prefix", "--tail=8")
+        asked = (("get", "pods"), (*lines, "--max-log-requests=20", "--ignore-errors"))
+        return "\n".join(self.tools.run(*here, *words).stdout for words in asked)
 
     def kubectl(self, *words: str, given: str | None = None, seconds: int = READY_SECONDS) -> str:
         return self.tools.kubectl("--namespace", self.namespace, *words, given=given, seconds=seconds)

@@ -1,7 +1,7 @@
 """What the tests of a standing platform add to the example centre: run beside its hub, `python - < world.py`.
 
 A project whose members are the people with accounts, profiles that a small machine has room for, and a pool of real
-devices: as many as are given, behind the extended resource that is given.
+devices of two kinds: behind the extended resources that are given, and as many, as in `example.org/gpu=8`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,32 @@ from quotas.store.database import Database
 MIB = 2**20
 PROJECT, PI = "standing", "pi"
 MEMBERS = ("member", "instructor", *(f"learner{number}" for number in range(1, 9)))
-SMALL, BATCH, DEVICE = "tiny", "tiny-batch", "tiny-device"
-GFLOPS = {SMALL: 100, BATCH: 200, DEVICE: 1_000}
-POOL, MODEL = "machines", "l40s"
-"""No other pool has this model."""
+SMALL, BATCH, DEVICE, RARE = "tiny", "tiny-batch", "tiny-device", "tiny-rare"
+GFLOPS = {SMALL: 100, BATCH: 200, DEVICE: 1_000, RARE: 1_000}
+POOL = "machines"
+MODELS = {DEVICE: "l40s", RARE: "a6000"}
+"""No other pool has these models."""
 
 
-def build(database: Database, now: int, resource: str, devices: int) -> None:
+def build(database: Database, now: int, resources: dict[str, tuple[str, int]]) -> None:
     """The project can start servers and runs of each of the profiles."""
     by: dict[str, Any] = {"actor": OPERATOR, "now": now}
     small = Profile(SMALL, "아주 작은", "Tiny", "scientific", 100, 512 * MIB, 2**30)
     batch = replace(small, code=BATCH, name_ko="배치용", name_en="Tiny, for batch", cpu_millis=200)
-    device = replace(small, code=DEVICE, name_ko="장치 1대", name_en="One device", device_model=MODEL, device_count=1)
-    device = replace(device, backend_terms={"kubernetes": {"resource": resource}})
-    for position, profile in enumerate((small, batch, device), start=20):
+    named = {DEVICE: ("장치 1대", "One device"), RARE: ("드문 장치 1대", "One rare device")}
+    devices = [
+        replace(
+            small,
+            code=code,
+            name_ko=korean,
+            name_en=english,
+            device_model=MODELS[code],
+            device_count=1,
+            backend_terms={"kubernetes": {"resource": resources[code][0]}},
+        )
+        for code, (korean, english) in named.items()
+    ]
+    for position, profile in enumerate((small, batch, *devices), start=20):
         profiles.add_profile(database, profile, position, **by)
     with database.read() as transaction:
         card = rates_store.cards(transaction)[-1]
@@ -47,7 +59,8 @@ def build(database: Database, now: int, resource: str, devices: int) -> None:
     card = replace(card, version=card.version + 1, effective_from=now, rates=(*card.rates, *own))
     rates.publish(database, card, **by)
     pools.add_pool(database, POOL, "장비", "Machines", simulated=False, **by)
-    pools.add_phase(database, POOL, CapacityPhase(MODEL, now, devices, devices, devices), **by)
+    for code, model in MODELS.items():
+        pools.add_phase(database, POOL, CapacityPhase(model, now, *(resources[code][1],) * 3), **by)
     _add_project(database, now)
 
 
@@ -71,4 +84,6 @@ def _add_project(database: Database, now: int) -> None:
 
 
 if __name__ == "__main__":
-    build(from_environment().database(), int(time.time()), sys.argv[1], int(sys.argv[2]))
+    given = (word.partition("=") for word in sys.argv[1:3])
+    found = {code: (name, int(count)) for code, (name, _, count) in zip(MODELS, given, strict=True)}
+    build(from_environment().database(), int(time.time()), found)
