@@ -96,6 +96,8 @@ LISTS = {
     | {"properties": {"hosts": {"type": "array", "items": {"type": "string"}}, "secretName": {"type": "string"}}},
     "ports": {"type": "integer", "minimum": 1, "maximum": 65535},
     "proxyFrom": {"type": "object"},
+    "extraVolumes": {"type": "object"},
+    "extraVolumeMounts": {"type": "object"},
     "resourceGroups": {
         "type": "object",
         "additionalProperties": False,

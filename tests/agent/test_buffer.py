@@ -20,6 +20,7 @@ from quotas.domain.node_reports import (
     DeviceKind,
     EventKind,
     FoundDevice,
+    PodDevices,
     Process,
     Report,
     Sample,
@@ -53,11 +54,22 @@ def test_a_report_is_json_with_the_contract_s_names() -> None:
     event = DeviceEvent("GPU-1", 2.5, EventKind.XID, 79, "gone")
     report = Report("s", 3, 1.5, "0.1", 10, (device,), (sample(1, 1),), (event,), (Cleaned("GPU-1", 3.5, "no"),))
     read = json.loads(wire.encode(report))
-    assert set(read) == set(vars(report))
+    assert set(read) == set(vars(report)) - {"pods"}
     assert read["devices"] == [{**vars(device), "kind": "gpu", "paths": ["/dev/nvidia0"]}]
     assert read["samples"][0]["processes"] == [vars(sample(1, 1).processes[0])]
     assert read["events"] == [{"uuid": "GPU-1", "at": 2.5, "kind": "xid", "code": 79, "text": "gone"}]
     assert read["cleaned"] == [{"uuid": "GPU-1", "at": 3.5, "problem": "no"}]
+
+
+def test_only_on_a_cluster_pods_are_told_so_that_an_earlier_platform_takes_the_report() -> None:
+    pod = PodDevices("mudeung-vision", "mudeung-1", 2.5, ("GPU-1",), ("a/b c",), shared=True)
+    own = {"namespace": "mudeung-vision", "pod": "mudeung-1", "since": 2.5, "uuids": ["GPU-1"]}
+    for pods, read in ((None, None), ((), []), ((pod,), [{**own, "unknown": ["a/b c"], "shared": True}])):
+        report = Report("s" * 36, 3, 1.5, "0.1", 10, pods=pods)
+        assert json.loads(wire.encode(report)).get("pods") == read
+        assert read_report(wire.encode(report)) == report
+    earlier = {name: value for name, value in vars(Report("s", 3, 1.5, "0.1", 10)).items() if name != "pods"}
+    assert read_report(json.dumps(earlier).encode()) == Report("s", 3, 1.5, "0.1", 10)
 
 
 def test_the_platform_reads_what_the_agent_writes() -> None:
@@ -72,12 +84,14 @@ def test_what_is_large_is_split_and_nothing_is_lost() -> None:
     samples = tuple(sample(number, 60) for number in range(40))
     devices = tuple(FoundDevice(f"G{k}", DeviceKind.GPU, "x" * 60, 1, k, paths=("/dev/nvidia0",)) for k in range(64))
     event, cleaned = DeviceEvent("G1", 2.5, EventKind.LOST), Cleaned("G2", 2.5)
-    parts = list(wire.parts(Contents(devices, samples, (event,), (cleaned,)), EMPTY))
+    pods = tuple(PodDevices("n" * 60, f"p-{k:0200}", 1.5, (f"GPU-{k:036}",)) for k in range(16))
+    parts = list(wire.parts(Contents(devices, samples, (event,), (cleaned,), pods), EMPTY))
     assert len(parts) > 2
     assert max(len(wire.encode(part)) for part in parts) <= LIMIT_BYTES
     assert [part.devices for part in parts if part.devices is not None] == [devices]
     assert tuple(each for part in parts for each in part.samples) == samples
-    assert (parts[0].events, parts[0].cleaned) == ((event,), (cleaned,))
+    assert (parts[0].pods, parts[0].events, parts[0].cleaned) == (pods, (event,), (cleaned,))
+    assert [part.pods for part in parts[1:]] == [None] * (len(parts) - 1)
     assert [part.events for part in parts[1:]] == [()] * (len(parts) - 1)
 
 
