@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,34 +30,37 @@ SHARED = "::"
 
 log = logging.getLogger("agent.pod_resources")
 
-_FIELDS: dict[str, tuple[tuple[str, int, str], ...]] = {
+Fields = Mapping[str, tuple[tuple[str, int, str], ...]]
+"""Message → its fields, each with its number and what it holds: a text, texts (``*``), or messages of that name."""
+
+_FIELDS: Fields = {
     "ListPodResourcesRequest": (),
     "ListPodResourcesResponse": (("pod_resources", 1, "PodResources"),),
     "PodResources": (("name", 1, ""), ("namespace", 2, ""), ("containers", 3, "ContainerResources")),
     "ContainerResources": (("name", 1, ""), ("devices", 2, "ContainerDevices")),
     "ContainerDevices": (("resource_name", 1, ""), ("device_ids", 2, "*")),
 }
-"""Message → its fields, each with its number and what it holds: a text, texts (``*``), or messages of that name."""
 
 
-def messages() -> dict[str, Any]:
-    """Return the service's messages by their names, as classes of protobuf."""
-    file = descriptor_pb2.FileDescriptorProto(name="podresources/v1/api.proto", package="v1", syntax="proto3")
+def messages(package: str, fields_of: Fields) -> dict[str, Any]:
+    """Return the messages of the package by their names, as classes of protobuf."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
     kinds = descriptor_pb2.FieldDescriptorProto
-    for message, fields in _FIELDS.items():
+    for message, fields in fields_of.items():
         described = file.message_type.add(name=message)
         for name, number, holds in fields:
             field = described.field.add(name=name, number=number, label=kinds.LABEL_OPTIONAL, type=kinds.TYPE_STRING)
             if holds:
                 field.label = kinds.LABEL_REPEATED
             if holds not in {"", "*"}:
-                field.type, field.type_name = kinds.TYPE_MESSAGE, f".v1.{holds}"
+                field.type, field.type_name = kinds.TYPE_MESSAGE, f".{package}.{holds}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"v1.{name}")) for name in _FIELDS}
+    found = {name: pool.FindMessageTypeByName(f"{package}.{name}") for name in fields_of}
+    return {name: message_factory.GetMessageClass(descriptor) for name, descriptor in found.items()}
 
 
-_MESSAGES = messages()
+_MESSAGES = messages("v1", _FIELDS)
 
 
 @dataclass(frozen=True)
