@@ -111,7 +111,7 @@ LACKING = json.dumps(
     ]
 )
 SETS = {"small": SMALL, "centre": CENTRE, "bare": BARE}
-ALL_SETS = {**SETS, "full": FULL}
+ALL_SETS = {**SETS, "full": FULL, "maintenance": [*SMALL, *sets(maintenance__enabled="true")]}
 
 
 def objects(text: str) -> dict[tuple[str, str], Any]:
