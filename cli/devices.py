@@ -10,7 +10,7 @@ from cli.session import Session, command
 from cli.tables import Column, Format, FormatOption, Kind, show
 from quotas.domain.rates import CapabilityFact, Density, FactStatus, Precision
 from quotas.domain.units import InvalidValue, parse_rate_gflops, show_rate
-from quotas.services import profiles
+from quotas.services import images, profiles
 
 FACTS = (
     Column("device", "device", "장치"),
@@ -39,6 +39,7 @@ def register(group: typer.Typer) -> None:
     """The commands are in the group."""
     command(group, "facts", example="mudeung rates facts --device h100")(list_facts)
     command(group, "devices", example="mudeung rates devices -o csv")(list_devices)
+    command(group, "load-devices", example="mudeung rates load-devices")(load_devices)
     command(
         group,
         "add-fact",
@@ -105,6 +106,12 @@ def list_devices(session: Session, output: FormatOption = Format.TABLE) -> None:
         for model in profiles.devices(session.database)[0]
     ]
     show(session, DEVICES, rows, output)
+
+
+def load_devices(session: Session) -> None:
+    """Add the device models that the program knows, with what sources say of them, where they are not there yet."""
+    added = images.add_known_devices(session.database, actor=session.actor, now=session.now)
+    session.say(f"{added} device models added.", f"장치 모델 {added}개를 추가했습니다.")
 
 
 def add_fact(  # noqa: PLR0913 - each is one column of a fact

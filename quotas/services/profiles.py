@@ -46,12 +46,7 @@ def add_image(  # noqa: PLR0913 - each is one column of an image
 ) -> None:
     """The image `reference` is in the catalogue as `code`. Raises InvalidValue for what is no reference, or taken."""
     checked_code("image", code)
-    if not isinstance(reference, str) or _REFERENCE.fullmatch(reference) is None:
-        raise InvalidValue(
-            "reference",
-            f"{reference!r:.60} is not an image reference; write one as in mudeung/notebook:latest",
-            f"{reference!r:.60}은(는) 이미지 참조가 아닙니다. mudeung/notebook:latest처럼 쓰세요",
-        )
+    checked_reference(reference)
     titles = text("title_ko", title_ko, 200), text("title_en", title_en, 200)
     try:
         with database.write() as transaction:
@@ -59,6 +54,17 @@ def add_image(  # noqa: PLR0913 - each is one column of an image
             audit.record(transaction, now, actor, "image added", code, {"reference": reference})
     except Conflict:
         raise taken("image", code) from None
+
+
+def checked_reference(reference: object) -> str:
+    """Return the reference of an image. Raises InvalidValue."""
+    if not isinstance(reference, str) or _REFERENCE.fullmatch(reference) is None:
+        raise InvalidValue(
+            "reference",
+            f"{reference!r:.60} is not an image reference; write one as in mudeung/notebook:latest",
+            f"{reference!r:.60}은(는) 이미지 참조가 아닙니다. mudeung/notebook:latest처럼 쓰세요",
+        )
+    return reference
 
 
 def add_device_model(database: Database, model: DeviceModel, *, actor: str, now: int) -> None:
