@@ -7,6 +7,7 @@ from spawners.door import open_door
 from spawners.language import TEMPLATES
 from spawners.login import LedgerAuthenticator
 from spawners.pages import template_vars
+from spawners.routes import Proxy
 from spawners.servers import hub_bind_url, hub_url, server_class
 
 c = get_config()  # noqa: F821 - the hub reads this file with it
@@ -36,6 +37,7 @@ c.JupyterHub.template_paths = [str(TEMPLATES)]
 c.JupyterHub.template_vars = template_vars(lambda: database, settings)
 
 # The proxy is a process of its own, so that servers are reached while the hub is away.
+c.JupyterHub.proxy_class = Proxy
 c.ConfigurableHTTPProxy.should_start = False
 c.ConfigurableHTTPProxy.api_url = home.proxy_api_url()
 c.ConfigurableHTTPProxy.auth_token = home.secret("proxy_token")
