@@ -10,18 +10,19 @@ BASE ?= python:3.12-slim
 IMAGE ?= mudeung/notebook:latest
 ARGS ?=
 JOBS ?=
+LOAD ?=
 UV_VERSION := 0.13
 
 # A lock names versions and hashes for every system and Python from 3.11 on, and no package index.
 COMPILE = $(PYTHON_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(ARGS)
 
-.PHONY: help setup run demo gpu-check test nightly lint bench image platform-image postgresql-image lab lock clean
+.PHONY: help setup run demo demo-kubernetes gpu-check test nightly lint bench image platform-image postgresql-image lab lock clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: BACKEND=$(BACKEND) (or docker), PORT=, HOME_DIR=$(HOME_DIR), BASE=$(BASE), ARGS="
+	@echo "  Variables: BACKEND=$(BACKEND) (or docker), PORT=, HOME_DIR=$(HOME_DIR), BASE=$(BASE), LOAD=, ARGS="
 
 setup: ## Set up .venv and the proxy, as the targets below do themselves
 	@scripts/setup
@@ -33,6 +34,11 @@ run: setup ## Start the platform (HOME_DIR, PORT, BACKEND)
 demo: setup ## Show the whole round on this machine, and clean up after it (BACKEND)
 	@$(ensure_image)
 	@$(PYTHON_BIN)/mudeung demo --backend $(BACKEND) $(ARGS)
+
+demo-kubernetes: setup ## Show the whole round on a cluster (LOAD="kind load docker-image" builds and loads images, BASE)
+	@$(if $(LOAD),$(MAKE) platform-image postgresql-image image ARGS= IMAGE=$(word 3,$(CLUSTER_IMAGES)))
+	@$(if $(LOAD),$(LOAD) $(CLUSTER_IMAGES))
+	@$(PYTHON_BIN)/mudeung demo --backend kubernetes $(ARGS)
 
 gpu-check: setup ## Show all of it on this machine's own GPUs (BACKEND, ARGS="--write FILE")
 	@$(ensure_image)
@@ -79,6 +85,9 @@ lock: setup ## Compile the lock files anew (ARGS=--upgrade takes newer versions)
 clean: ## Remove what setup and the tools made; home folders and images stay
 	rm -rf .venv node_modules build client/lab/node_modules client/lab/lib .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What a cluster's machines need; LOAD is a command that takes these names. Without it the images are there already.
+CLUSTER_IMAGES = mudeung/platform:latest mudeung/postgresql:latest mudeung/notebook:latest
 
 # Servers in containers need the image; one that is there is taken as it is.
 ensure_image = if [ "$(BACKEND)" = docker ]; then \

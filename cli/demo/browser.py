@@ -18,6 +18,8 @@ from cli.demo.story import Differs
 
 CALL_SECONDS = 60.0
 STREAM_SECONDS = 120.0
+CONNECT_TRIES, READ_TRIES, AGAIN_SECONDS = 5, 3, 2.0
+"""More than one, as a forwarded port that broke is open again after a moment."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Browser:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.client = httpx.Client(base_url=url, follow_redirects=True, timeout=CALL_SECONDS, trust_env=False)
+        self.client = _client(url, follow_redirects=True)
 
     def close(self) -> None:
         self.client.close()
@@ -98,9 +100,8 @@ class Browser:
         """Call an API; return the answer whatever its status."""
         if token is not None:
             headers = {"Authorization": f"token {token}"}
-            return httpx.request(
-                method, self.url + path, json=body, headers=headers, timeout=CALL_SECONDS, trust_env=False
-            )
+            with _client(self.url) as client:  # without the cookies
+                return client.request(method, path, json=body, headers=headers)
         headers = {"X-XSRFToken": self.xsrf(path), "Referer": self.url + path}
         return self.client.request(method, path, json=body, headers=headers)
 
@@ -117,6 +118,31 @@ class Browser:
     def cookies_for(self, path: str) -> str:
         """Return the Cookie header that a browser would send to this path."""
         return str(self.client.build_request("GET", path).headers.get("Cookie", ""))
+
+
+class Patient(httpx.HTTPTransport):
+    """A way over which what only reads is asked again, when it broke before an answer came."""
+
+    def __init__(self) -> None:
+        super().__init__(retries=CONNECT_TRIES - 1)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        for _ in range(READ_TRIES - 1 if request.method == "GET" else 0):
+            try:
+                return super().handle_request(request)
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                time.sleep(AGAIN_SECONDS)
+        return super().handle_request(request)
+
+
+def _client(url: str, *, follow_redirects: bool = False) -> httpx.Client:
+    return httpx.Client(
+        base_url=url,
+        follow_redirects=follow_redirects,
+        timeout=CALL_SECONDS,
+        trust_env=False,
+        transport=Patient(),
+    )
 
 
 def _page(answer: httpx.Response) -> Page:

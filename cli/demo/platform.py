@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cli.demo.story import Differs
 from cli.supervision import leftovers, lock
@@ -26,6 +26,25 @@ END_SECONDS = 120.0
 CALL_SECONDS = 60.0
 POLL_SECONDS = 0.1
 TAIL_LINES = 30
+
+
+class Platform(Protocol):
+    """What the round needs of a platform: where it answers, the accounts of its example centre, and its commands."""
+
+    url: str
+
+    @property
+    def language(self) -> str:
+        """Return the language of what its commands print."""
+
+    def password(self, username: str) -> str:
+        """Return the person's password. Raises Differs when there is none."""
+
+    def command(self, *words: str) -> tuple[int, str]:
+        """Run `mudeung` as its operator; return the exit code and what it printed."""
+
+    def read(self, *words: str) -> Any:
+        """Run `mudeung` with JSON as its output. Raises Differs when it fails."""
 
 
 class OwnPlatform:
@@ -70,11 +89,7 @@ class OwnPlatform:
 
     def password(self, username: str) -> str:
         """Return the person's password, as the first start wrote it down."""
-        for line in (self.home / ACCOUNTS).read_text(encoding="utf-8").splitlines():
-            name, password, *_ = line.split()
-            if name == username:
-                return password
-        raise Differs(f"an account of {username}", "none")
+        return password_of(username, (self.home / ACCOUNTS).read_text(encoding="utf-8"))
 
     def command(self, *words: str) -> tuple[int, str]:
         """Run `mudeung` on this home; return its exit code and what it printed."""
@@ -143,6 +158,15 @@ class OwnPlatform:
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MUDEUNG_")}
         return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+def password_of(username: str, accounts: str) -> str:
+    """Return the person's password from the text of a file of accounts. Raises Differs when there is none."""
+    for line in accounts.splitlines():
+        name, password, *_ = line.split()
+        if name == username:
+            return password
+    raise Differs(f"an account of {username}", "none")
 
 
 def _tail(path: Path) -> str:
