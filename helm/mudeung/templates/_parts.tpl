@@ -113,9 +113,15 @@ kubernetes_files_claim = {{ include "mudeung.homeClaim" . | toJson }}
 {{- end }}
 kubernetes_priority_classes = {{ .Values.scheduling.podPriority.enabled }}
 {{- with .Values.singleuser.networkPolicy }}
-kubernetes_internet = {{ .egressAllowRules.nonPrivateIPs }}
-kubernetes_reachable_cidrs = {{ toJson .reachableCidrs }}
-kubernetes_unreachable_cidrs = {{ toJson .unreachableCidrs }}
+{{- if not .egressAllowRules.nonPrivateIPs }}
+kubernetes_internet = false
+{{- end }}
+{{- with .reachableCidrs }}
+kubernetes_reachable_cidrs = {{ toJson . }}
+{{- end }}
+{{- with .unreachableCidrs }}
+kubernetes_unreachable_cidrs = {{ toJson . }}
+{{- end }}
 {{- end }}
 {{- if .Values.kueue.enabled }}
 kubernetes_queue = {{ .Values.kueue.localQueue | toJson }}
