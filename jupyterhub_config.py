@@ -7,6 +7,7 @@ from spawners.door import open_door
 from spawners.language import TEMPLATES
 from spawners.login import LedgerAuthenticator
 from spawners.pages import template_vars
+from spawners.provider_login import ProviderLogin
 from spawners.routes import Proxy
 from spawners.servers import hub_bind_url, hub_url, server_class
 
@@ -56,11 +57,24 @@ c.Spawner.start_timeout = settings.start_timeout_seconds + 60
 c.Spawner.http_timeout = 120
 c.JupyterHub.init_spawners_timeout = 10
 
-# Who is in the ledger may log in.
-c.JupyterHub.authenticator_class = LedgerAuthenticator
-c.LedgerAuthenticator.database = lambda: database
+# Who is in the ledger may log in: with a password of an evaluation, or at the identity provider.
+c.JupyterHub.public_url = settings.public_url
+c.LedgerAuthenticator.database = c.ProviderLogin.database = lambda: database
+c.LedgerAuthenticator.default_language = c.ProviderLogin.default_language = settings.language
 c.LedgerAuthenticator.passwords = settings.passwords()
-c.LedgerAuthenticator.default_language = settings.language
+c.JupyterHub.authenticator_class = LedgerAuthenticator
+if settings.login == "oidc":
+    c.JupyterHub.authenticator_class = ProviderLogin
+    c.ProviderLogin.issuer = settings.oidc_issuer
+    c.ProviderLogin.client_id = settings.oidc_client_id
+    c.ProviderLogin.client_secret = home.entrusted("oidc_client_secret")
+    c.ProviderLogin.scope = list(settings.oidc_scopes)
+    c.ProviderLogin.username_claim = settings.oidc_username_claim
+    c.ProviderLogin.admit_unknown = settings.oidc_admit_unknown
+    c.ProviderLogin.end_session = settings.oidc_end_session
+    c.ProviderLogin.ca = settings.oidc_ca
+    c.ProviderLogin.public_address = settings.public_url
+    c.CryptKeeper.keys = [bytes.fromhex(home.secret("auth_state_key"))]
 
 # What else asks the hub. The reconciling loop knows the servers by the runs in their state, has ended ones cleared, and
 # starts those of people whose turn in the queue has come. The idle culler sees which servers there are, and when each

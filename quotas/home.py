@@ -27,6 +27,8 @@ BEAT_VARIABLE = "MUDEUNG_BEAT"
 """The environment variable that names the file by whose age a cluster knows that a loop still goes round."""
 PORTS = ("proxy_api", "hub", "portal")
 SECRETS = ("proxy_token", "reconciler_token", "portal_token", "idleness_token", "metrics_token", "session_key")
+LOGIN_SECRETS = ("oidc_client_secret", "auth_state_key")
+"""What the hub needs besides where people log in at an identity provider; the first one is made there."""
 HUB_DATABASE = "jupyterhub.sqlite"
 
 
@@ -152,6 +154,20 @@ class Home:
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_hex(32))
         return path.read_text()
+
+    def entrusted(self, name: str) -> str:
+        """Return the secret `name` that somebody else has made: the given one, or the one put into the home folder.
+
+        Raises SettingsError where it is missing or empty.
+        """
+        given = self.given(name)
+        if given is not None:
+            return given
+        path = self.hub / f"{name}.secret"
+        text = path.read_text(encoding="utf-8").strip() if path.exists() else ""
+        if not text:
+            raise SettingsError(f"the secret {name} is missing: write it to {path}, readable by this account only")
+        return text
 
     def service(self, name: str) -> str:
         """Return the address of a program in a cluster, of `CLUSTER_SERVICES`, as every pod of it has it."""

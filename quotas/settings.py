@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tomllib
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from quotas.addresses import is_address, is_loopback, is_trustworthy
 from quotas.domain.awards import LONGEST_GRACE_DAYS, Programme
 from quotas.domain.policy import Policy
 from quotas.domain.queue import QueueLimits
@@ -44,6 +44,37 @@ class Settings(BaseModel):
         "local", description="Where servers and batch runs are started."
     )
     language: Literal["ko", "en"] = Field("ko", description="Language of pages before anyone has logged in.")
+    public_url: str = Field(
+        "",
+        description="Address at which people reach the platform, such as https://gpu.example.org; empty: as their"
+        " browsers say it. With https, cookies are sent over TLS only.",
+    )
+    login: Literal["password", "oidc"] = Field(
+        "password",
+        description="How people log in: with the passwords of an evaluation platform, or at an identity provider by"
+        " OpenID Connect (docs/login.md).",
+    )
+    oidc_issuer: str = Field("", description="Address of the identity provider, as its discovery document says it.")
+    oidc_client_id: str = Field(
+        "", description="The platform's name at the identity provider; its secret is `oidc_client_secret`."
+    )
+    oidc_scopes: tuple[str, ...] = Field(
+        ("openid", "profile"), strict=False, description="Scopes that the identity provider is asked for."
+    )
+    oidc_username_claim: Annotated[str, Field(min_length=1)] = Field(
+        "preferred_username", description="Claim that says the person's name in the ledger."
+    )
+    oidc_admit_unknown: bool = Field(
+        False,
+        description="Whether someone unknown is entered into the ledger at the first login; without a project they may"
+        " do nothing.",
+    )
+    oidc_end_session: bool = Field(
+        False, description="Whether who logs out here is logged out at the identity provider as well."
+    )
+    oidc_ca: str = Field(
+        "", description="File with the certificates that the identity provider is trusted by; empty: the system's."
+    )
     database_url: str = Field(
         "", description="SQLAlchemy URL of the ledger; empty is SQLite in the home folder.", examples=["postgresql://…"]
     )
@@ -201,6 +232,23 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def the_provider_is_known(self) -> Settings:
+        """Nobody is let in by an address that another could answer at."""
+        if self.public_url and not is_address(self.public_url):
+            raise ValueError("public_url must be an address such as https://gpu.example.org, without a path")
+        if self.login != "oidc":
+            return self
+        if self.evaluation:
+            raise ValueError('login = "oidc" needs evaluation = false: its accounts have passwords')
+        if not is_trustworthy(self.oidc_issuer) or set("?#") & set(self.oidc_issuer):
+            raise ValueError('login = "oidc" needs oidc_issuer, an https address (http on a loopback address only)')
+        if not self.oidc_client_id:
+            raise ValueError('login = "oidc" needs oidc_client_id')
+        if "openid" not in self.oidc_scopes:
+            raise ValueError("oidc_scopes must have openid in it")
+        return self
+
+    @model_validator(mode="after")
     def evaluation_stays_on_this_machine(self) -> Settings:
         """Accounts whose passwords are printed at the first start are reached from this machine only.
 
@@ -228,7 +276,7 @@ class Settings(BaseModel):
 
     def passwords(self) -> bool:
         """Return whether the accounts of an evaluation platform may log in with their passwords."""
-        return self.evaluation and (self.backend == "kubernetes" or is_loopback(self.host))
+        return self.evaluation and self.login == "password" and (self.backend == "kubernetes" or is_loopback(self.host))
 
     def policy(self) -> Policy:
         """Return the lengths that the engine's decisions use."""
@@ -273,16 +321,6 @@ class Settings(BaseModel):
     def slots(self) -> int:
         """Return how many servers start at the same time."""
         return self.start_slots or (CLUSTER_SLOTS if self.backend == "kubernetes" else (os.cpu_count() or 1) + 2)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether `host` is an address that only this machine reaches; a name other than localhost is not."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read(home: Path, **overrides: object) -> Settings:

@@ -28,7 +28,7 @@ ANSWER_SECONDS = 20
 Result = TypeVar("Result")
 _threads = ThreadPoolExecutor(4, "login")  # not the hub's own: a ledger that hangs keeps only logins waiting
 
-_AWAY = N_("The ledger does not answer, so nobody can log in. Try again in a minute; running servers go on.")
+LEDGER_AWAY = N_("The ledger does not answer, so nobody can log in. Try again in a minute; running servers go on.")
 _OFF = N_("This platform has no accounts with passwords.")
 _INCOMPLETE = N_("Write a username and a password.")
 _TOO_OFTEN = N_("Too many failed tries. Try again after {time}.")
@@ -119,11 +119,11 @@ class LedgerAuthenticator(Authenticator):
         limits = (self._by_person_and_address, f"{name[:64]} {handler.request.remote_ip}"), (self._by_person, name[:64])
         self._count(limits, translate)
         try:
-            reads = await _in_a_thread(lambda: self._language_if_matching(name, password))
+            reads = await in_a_thread(lambda: self._language_if_matching(name, password))
         except (DatabaseAway, TimeoutError) as error:
             self.log.error("The ledger did not answer a login: %s", error)
             _take_back(limits)
-            raise _refusal(503, translate(_AWAY), {"Retry-After": "60"}) from None
+            raise _refusal(503, translate(LEDGER_AWAY), {"Retry-After": "60"}) from None
         if reads is None:
             return None
         _take_back(limits)
@@ -153,7 +153,7 @@ class LedgerAuthenticator(Authenticator):
         """
         del handler
         try:
-            person = await _in_a_thread(lambda: people.person(self.database(), user.name))
+            person = await in_a_thread(lambda: people.person(self.database(), user.name))
         except (DatabaseAway, TimeoutError):
             self.log.warning("The ledger did not answer; the login of %s stays", user.name)
             return True
@@ -163,7 +163,8 @@ class LedgerAuthenticator(Authenticator):
         return True
 
 
-async def _in_a_thread(call: AnyCallable[[], Result]) -> Result:
+async def in_a_thread(call: AnyCallable[[], Result]) -> Result:
+    """Return what the call to the ledger returns. Raises TimeoutError after `ANSWER_SECONDS`, and what it raises."""
     answer = asyncio.get_running_loop().run_in_executor(_threads, call)
     return await asyncio.wait_for(answer, ANSWER_SECONDS)
 

@@ -24,7 +24,7 @@ from tests import postgresql
 from tests.centre import Centre, build
 from tests.databases import Databases, PostgreSQLDatabases, SQLiteDatabases
 
-REQUIRABLE = ("docker", "postgresql", "kubernetes")
+REQUIRABLE = ("docker", "postgresql", "kubernetes", "keycloak")
 
 
 def pytest_configure() -> None:

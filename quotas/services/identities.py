@@ -55,6 +55,13 @@ def _link(transaction: Transaction, account: Account, language: str, now: int) -
     return person
 
 
+def is_of(database: Database, issuer: str, subject: str, username: str) -> bool:
+    """Return whether the account is that of the person, who is not removed."""
+    with database.read() as transaction:
+        holder = store.holder(transaction, issuer, subject)
+    return holder is not None and holder.removed_at is None and str(holder.username) == username
+
+
 def unlink(database: Database, username: str, *, actor: str, now: int) -> int:
     """The next account of that name that logs in is the person's; return how many were theirs.
 

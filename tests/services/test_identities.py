@@ -70,6 +70,22 @@ def test_an_operator_unlinks_an_account(seeded: Centre) -> None:
         identities.unlink(seeded.database, "nobody", **BY)
 
 
+def test_an_account_is_one_persons_until_it_is_unlinked_or_they_are_removed(seeded: Centre) -> None:
+    def is_members() -> bool:
+        return identities.is_of(seeded.database, ISSUER, "sub-member", "member")
+
+    assert not is_members()
+    log_in(seeded.database, account("member"))
+    assert is_members()
+    assert not identities.is_of(seeded.database, ISSUER, "sub-member", "pi")
+    people.remove_person(seeded.database, "member", **BY)
+    assert not is_members()
+    people.restore_person(seeded.database, "member", **BY)
+    assert is_members()
+    identities.unlink(seeded.database, "member", **BY)
+    assert not is_members()
+
+
 def test_someone_unknown_is_denied_and_nothing_is_kept(seeded: Centre) -> None:
     before = actions(seeded.database), people.people(seeded.database)
     assert log_in(seeded.database, account("stranger")) == Denied(Denial.UNKNOWN, "stranger")

@@ -1,0 +1,1 @@
+"""Logins at a real identity provider: a Keycloak, in a realm of the tests' own."""
