@@ -41,6 +41,10 @@ MEASUREMENTS: dict[str, tuple[list[str], str]] = {
         ["metering"],
         "rows kept ÷ samples taken of 8 GPUs and 14 slices, and what of a core the samples of 1,000 devices take",
     ),
+    "kubernetes": (
+        ["kubernetes"],
+        "1,000 servers of 200 projects as pods on simulated machines ÷ the same with plain KubeSpawner",
+    ),
     "class_of_60": (
         ["class_of_60"],
         "a class of 60 at once: our time to half and to all ready ÷ plain JupyterHub's with long timeouts",

@@ -22,7 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.kubernetes_meters import Machines, charged, metered
 from bench.kubernetes_sides import (
+    BY,
+    POOL,
     Place,
     Side,
     needs_cluster,
@@ -35,15 +38,15 @@ from bench.kubernetes_sides import (
 )
 from bench.loop_delay import share
 from bench.measure import Result, at_least, at_most, ratio_of
-from bench.simulated_nodes import Ground, capacity, together
+from bench.simulated_nodes import LABEL, VALUE, Ground, capacity, together
 from quotas.backends.kubernetes_api import Api
-from quotas.domain.runs import RunState
 from quotas.services import check
 from tests.platform import Platform
 
 SERVERS, PROJECTS, ROUNDS, AT_ONCE = 1_000, 200, 10, 32
 TARGET_RATE, TARGET_MEMORY = 0.95, 1.10
 WARM_UPS = 2
+METER_SECONDS = 30
 MIB = 2**20
 
 log = logging.getLogger("bench")
@@ -59,16 +62,18 @@ class Told:
     starts: list[float] = field(default_factory=list)
     spans: list[tuple[float, float]] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
+    processor_seconds: list[float] = field(default_factory=list)
     at_rest_bytes: int = 0
     running_bytes: int = 0
     peak_bytes: int = 0
     after_bytes: int = 0
 
     def start(self, at: Sequence[Place], at_once: int) -> None:
-        since = time.monotonic()
+        since, used = time.monotonic(), self.side.processor_seconds()
         took, each = self.side.start(at, at_once)
         self.rates.append(len(at) / took)
         self.starts += each
+        self.processor_seconds.append((self.side.processor_seconds() - used) / len(at))
         self.spans.append((since, time.monotonic()))
         log.info("%s: %d started, %.2f a second", self.side.log.parent, len(at), self.rates[-1])
 
@@ -84,6 +89,7 @@ class Told:
             "starts_a_second": round(statistics.median(self.rates), 3),
             "stops_a_second": round(statistics.median(self.stop_rates), 3),
             "start_seconds_p50": round(share(starts, 0.5), 2),
+            "processor_ms_of_a_start": round(statistics.median(self.processor_seconds) * 1e3, 1),
             "start_seconds_p95": round(share(starts, 0.95), 2),
             "loop_late_ms_p50": round(share(late, 0.5) * 1e3, 2),
             "loop_late_ms_p95": round(share(late, 0.95) * 1e3, 1),
@@ -126,7 +132,9 @@ def ground_of(servers: int) -> Iterator[tuple[Ground, int]]:
             ground.clear()
 
 
-def measure(servers: int, of_projects: int, rounds: int, at_once: int) -> list[Result]:
+def measure(
+    servers: int, of_projects: int, rounds: int, at_once: int, meter_seconds: int = METER_SECONDS
+) -> list[Result]:
     """Return the figures. Raises RuntimeError where a server did not start, or was not charged."""
     at = places(servers + WARM_UPS, of_projects)
     with contextlib.ExitStack() as stack:
@@ -140,6 +148,8 @@ def measure(servers: int, of_projects: int, rounds: int, at_once: int) -> list[R
             Told(stack.enter_context(plain_side(folder / "plain", ground, port))),
         )
         prepare(platform, ground, at)
+        machines = Machines(ground.api, platform, f"mudeung.home={ground.name}")
+        machines.add(POOL, f"{LABEL}={VALUE}", BY)
         for each in (ours, plain):
             each.side.enrol(at)
             each.side.start(at[servers:], at_once)
@@ -148,14 +158,15 @@ def measure(servers: int, of_projects: int, rounds: int, at_once: int) -> list[R
         in_turn(lambda part: ours.start(part, at_once), lambda part: plain.start(part, at_once), parts)
         for each in (ours, plain):
             each.running_bytes = each.side.memory_bytes()
+        report_seconds = machines.meter(meter_seconds)
         in_turn(lambda part: ours.stop(part, at_once), lambda part: plain.stop(part, at_once), parts)
         for each in (ours, plain):
             each.side.stop(at[servers:], at_once)
             each.after_bytes, each.peak_bytes = each.side.memory_bytes(), each.side.peak_bytes()
             each.late = sorted(delay for span in each.spans for delay in each.side.late(*span))
-        charged = must_be_charged(platform, len(at))
+        counted = must_be_charged(platform, len(at), meter_seconds) | {"report_ms": round(report_seconds * 1e3, 1)}
     shape = {"servers": servers, "projects": of_projects, "at_once": at_once, "rounds": len(parts)}
-    detail = {**shape, **charged, "ours": ours.figures(), "plain": plain.figures()}
+    detail = {**shape, **counted, "ours": ours.figures(), "plain": plain.figures()}
     return results(ours, plain, detail)
 
 
@@ -168,14 +179,16 @@ def prepare(platform: Platform, ground: Ground, at: Sequence[Place]) -> None:
     log.info("%d claims are bound, after %.0f s", count, time.monotonic() - began)
 
 
-def must_be_charged(platform: Platform, servers: int) -> dict[str, Any]:
-    """Return how much was charged. Raises RuntimeError unless each server was, once, and the ledger is whole."""
-    listed = platform.runs()
+def must_be_charged(platform: Platform, servers: int, meter_seconds: int) -> dict[str, Any]:
+    """Return how much was charged. Raises RuntimeError unless each server was, and metered."""
     found = check.findings(platform.database, int(time.time()))
-    charged = [run for run in listed if run.state is RunState.SETTLED and run.charge]
-    if found or len(charged) != servers:
-        raise RuntimeError(f"{len(charged)} of {servers} servers are charged; the ledger's check: {found[:3]}")
-    return {"charged": len(charged)}
+    number = charged(platform.database)
+    if found or number != servers:
+        raise RuntimeError(f"{number} of {servers} servers are charged; the ledger's check: {found[:3]}")
+    runs, seconds = metered(platform.database)
+    if runs != servers or seconds < servers * meter_seconds // 2:
+        raise RuntimeError(f"{runs} of {servers} servers are metered, for {seconds} s together")
+    return {"charged": number, "metered": runs, "metered_seconds": seconds}
 
 
 def results(ours: Told, plain: Told, detail: dict[str, Any]) -> list[Result]:
@@ -188,6 +201,8 @@ def results(ours: Told, plain: Told, detail: dict[str, Any]) -> list[Result]:
         f"loop_late_{name}": round(share(ours.late, part) / share(plain.late, part), 3)
         for name, part in (("p50", 0.5), ("p95", 0.95), ("max", 1.0))
     }
+    used = ratio_of(ours.processor_seconds, plain.processor_seconds)
+    late["processor"] = round(used.median, 3)
     ratios = {**late, "stops": round(stops.median, 3), "memory_running": running}
     return [
         at_least("kubernetes_starts", rate, TARGET_RATE, {"unit": "servers a second", **detail, "ratios": ratios}),

@@ -1,12 +1,17 @@
-"""The platform's reconciling loop beside a hub outside the cluster, whose addresses ``BENCH_HUB`` says."""
+"""The platform's reconciling loop, or its portal, beside a hub outside the cluster: ``BENCH_HUB`` says where."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import sys
 import time
+from typing import Any
 
+import uvicorn
+
+from portal.app import create_app
 from quotas.home import from_environment
 from quotas.services import periodic
 from quotas.services.reconciliation import Reconciler
@@ -15,10 +20,20 @@ from spawners.reconciler import START_MARGIN_SECONDS, once
 
 
 def main() -> None:
-    """Go round for ever, as the installed loop does."""
+    """Be the program that is named, for ever."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    home, told = from_environment(), json.loads(os.environ["BENCH_HUB"])
+    told = json.loads(os.environ["BENCH_HUB"])
+    if sys.argv[1:] == ["portal"]:
+        app = create_app(from_environment())
+        uvicorn.run(app, host="127.0.0.1", port=told["portal"], log_config=None, access_log=False)
+    else:
+        go_round(told)
+
+
+def go_round(told: dict[str, Any]) -> None:
+    """Go round as the installed loop does."""
+    home = from_environment()
     settings = home.settings
     loop = Reconciler(
         database=home.database(),

@@ -142,6 +142,11 @@ class Side:
         """Return the most that it has had."""
         return self._status("VmHWM")
 
+    def processor_seconds(self) -> float:
+        """Return what the hub's process has used of the processor so far."""
+        of_process = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(of_process[11]) + int(of_process[12])) / os.sysconf("SC_CLK_TCK")
+
     def late(self, since: float, until: float) -> list[float]:
         """Return how late its loop was between two instants, in seconds, shortest first."""
         return loop_delay.delays(self.delays, since, until)
@@ -224,12 +229,15 @@ def our_side(folder: Path, ground: Ground, at: Sequence[Place], devices: int, st
     home = OutsideHome(opened.path, opened.settings, inner)
     told = {**inner, "stand_in": stand_in_port, "delays": str(folder / "ours.delays"), "tornado": TORNADO}
     platform = Platform(home, chosen, config=ROOT / "bench" / "kubernetes_hub_config.py")
-    platform.environment["BENCH_HUB"] = json.dumps(told)
+    platform.environment |= {"BENCH_HUB": json.dumps(told), "MUDEUNG_TEST_PORTAL": "1"}
     try:
         build_centre(platform.database, at, devices, int(time.time()))
         platform.start_proxy()
         platform.start_hub()
-        platform.start("loops", [sys.executable, "-m", "bench.kubernetes_loops"])
+        for name in ("loops", "portal"):
+            platform.start(name, [sys.executable, "-m", "bench.kubernetes_loops", name])
+        address = f"{platform.url}/services/portal/health"
+        platform.wait_for_answer("portal", address, platform.processes["portal"])
         yield platform
     finally:
         platform.end()
