@@ -14,10 +14,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helm.conftest import Tools
+from tests.kubernetes.cluster import until
 
 FETCH_SECONDS = 300
 
@@ -86,8 +88,13 @@ def defined(cluster: Tools, module: Module) -> Iterator[None]:
             made.append(name)
             cluster.kubectl("create", "-f", str(folder / module.file.format(group=module.group, kind=kind)))
         for kind in module.kinds:
-            cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{kind}.{module.group}")
+            until(lambda kind=kind: _established(cluster.get("crd", f"{kind}.{module.group}")))
         yield
     finally:
         if made:
             cluster.kubectl("delete", "crd", *made, "--ignore-not-found", "--timeout=60s")
+
+
+def _established(definition: dict[str, Any]) -> bool:
+    conditions = definition.get("status", {}).get("conditions") or ()
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
