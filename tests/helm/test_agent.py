@@ -71,7 +71,7 @@ class Centre:
 
     @property
     def person_id(self) -> str:
-        return self.release.database(f"SELECT id FROM persons WHERE username = '{MEMBER}'")
+        return self.release.database(f"SELECT id FROM persons WHERE username = '{MEMBER}'")  # noqa: S608
 
     def stopped(self, run_id: str) -> dict[str, Any]:
         """Return the run, whose server has been stopped and which is charged."""
