@@ -17,7 +17,7 @@ UV_VERSION := 0.13
 COMPILE = $(PYTHON_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header $(ARGS)
 
-.PHONY: help setup run demo demo-kubernetes gpu-check test nightly lint bench image platform-image postgresql-image lab lock clean
+.PHONY: help setup run demo demo-kubernetes gpu-check test nightly lint bench image platform-image postgresql-image bundle lab lock clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ platform-image: ## Build the image of the platform's own programs, for a cluster
 
 postgresql-image: ## Build a small PostgreSQL image, for evaluation on a cluster without a registry (BASE: Debian)
 	docker build --file images/postgresql/Dockerfile --build-arg BASE=$(BASE) --tag mudeung/postgresql:latest $(ARGS) .
+
+bundle: ## Put chart, images and documentation into one file, for a cluster without internet (ARGS: the folder)
+	@scripts/bundle $(ARGS)
 
 lab: setup ## Build the JupyterLab extension anew, after a change of client/lab/src (Node 20.19 or newer)
 	cd client/lab && npm ci --ignore-scripts --no-audit --no-fund && PATH="$(CURDIR)/$(PYTHON_BIN):$$PATH" npm run build
