@@ -16,12 +16,14 @@ from quotas.domain.policy import Policy
 from quotas.domain.queue import DOOR as QUEUE
 from quotas.domain.reconciliation import Action, HeldRun, action
 from quotas.domain.runs import Limit, Outcome, RunKind, RunState
+from quotas.domain.schedules import FINAL, ExecutionState
 from quotas.services import admission, device_health, idleness, preemption, pressure, refunds, reservation_windows
 from quotas.services.admission import Ended
 from quotas.services.probes import Probes
 from quotas.store import audit
 from quotas.store import runs as runs_store
-from quotas.store.database import Database, DatabaseAway, Row
+from quotas.store import schedules as schedules_store
+from quotas.store.database import Database, DatabaseAway, Row, Transaction
 
 log = logging.getLogger("mudeung.reconciliation")
 
@@ -243,10 +245,12 @@ class Reconciler:
             self.backend.remove(row.id)
 
     def _not_held(self, seen: Seen, now: int) -> str:
-        """What the backend has without an open hold: a running one is stopped, an ended notebook's is removed."""
+        """What the backend has without an open hold: a running one is stopped, what nobody is to collect is removed."""
         run_id, done = seen.run_id, "removed"
         with self.database.read() as transaction:
             row = runs_store.one(transaction, run_id)
+            is_batch = row is not None and row.kind == RunKind.BATCH.value
+            is_to_be_collected = is_batch and not _was_collected(transaction, run_id)
         if row is not None and row.state != RunState.SETTLED.value:
             return "wait"
         try:
@@ -255,7 +259,7 @@ class Reconciler:
                 with self.database.write() as transaction:
                     audit.record(transaction, now, "platform", "stopped without a hold", run_id)
                 done = "without_hold"
-            if row is None or row.kind == RunKind.NOTEBOOK.value:
+            if not is_to_be_collected:
                 self.backend.remove(run_id)
             elif not seen.running:
                 return "kept"  # its log and record are the batch runner's to collect
@@ -263,6 +267,12 @@ class Reconciler:
             log.warning("run %s without a hold: %s", run_id, error)
             return "away"
         return done
+
+
+def _was_collected(transaction: Transaction, run_id: str) -> bool:
+    """Return whether the batch runner has recorded how the run ended: what there is of it then is an orphan."""
+    found = schedules_store.execution(transaction, run_id)
+    return found is not None and ExecutionState(found.state) in FINAL
 
 
 Item = TypeVar("Item")

@@ -62,8 +62,9 @@ class World:
         *,
         wish: Priority = Priority.GUARANTEED,
         person: str = "",
+        run_id: str = "",
     ) -> str:
-        run_id = new_run_id()
+        run_id = run_id or new_run_id()
         who = person or self.centre.member, self.centre.project
         request = Request(run_id, kind, *who, profile, seconds, door=self.instance, wish=wish)
         assert isinstance(admission.reserve(self.centre.database, request, self.now, POLICY), Admitted)

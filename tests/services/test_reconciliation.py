@@ -14,9 +14,11 @@ import pytest
 from quotas.backends.local import LocalBackend
 from quotas.backends.port import BackendAway
 from quotas.domain.launch import Seen
-from quotas.domain.runs import RunKind, new_run_id
-from quotas.services import admission, doors, projects
+from quotas.domain.runs import Outcome, RunKind, new_run_id
+from quotas.domain.schedules import ExecutionState, Timing
+from quotas.services import admission, doors, projects, schedules
 from quotas.services.reconciliation import STOP_GRACE_SECONDS, SUSPECT_SECONDS, Reconciler
+from quotas.services.schedules import Finished, NewSchedule
 from quotas.store import notices
 from tests.centre import Centre
 from tests.services import loop
@@ -182,6 +184,27 @@ def test_a_batch_run_is_stopped_at_its_time_limit_and_left_to_its_door(world: Wo
     assert world.row(run_id).outcome == "limit"
     assert world.backend.inspect(run_id) is not None, "its log and record are the batch runner's to collect"
     assert world.door.forgotten == []
+
+
+def test_what_there_is_of_a_batch_run_after_it_was_collected_is_an_orphan(world: World) -> None:
+    """The runner has recorded its end and looks for it no more: what still runs in its name is stopped and removed."""
+    centre = world.centre
+    timing = Timing("Asia/Seoul", once_at=world.now + 1)
+    new = NewSchedule(centre.project, centre.member, "cpu-small", "train.ipynb", timing)
+    schedule = schedules.create(centre.database, new, actor=centre.member, now=world.now)
+    run_id = schedules.run_now(centre.database, schedule.id, actor=centre.member, now=world.now).run_id
+    world.hold(kind=RunKind.BATCH, seconds=300, run_id=run_id)
+    ended = admission.Ended(world.now, world.now + 5, Outcome.EXITED, 0)
+    admission.settle(centre.database, run_id, ended, world.now + 5)
+    world.launch(run_id)
+    before = world.row(run_id)
+    assert world.tick()["without_hold"] == 1
+    assert world.backend.inspect(run_id) is not None, "its end is not recorded yet"
+    assert world.tick()["kept"] == 1
+    schedules.finish(centre.database, run_id, Finished(ExecutionState.SUCCEEDED, 0), world.now)
+    assert world.tick()["removed"] == 1
+    assert world.backend.inspect(run_id) is None
+    assert world.row(run_id) == before
 
 
 def test_many_that_do_not_listen_are_stopped_together(world: World) -> None:
