@@ -56,6 +56,32 @@ MEASUREMENTS: dict[str, tuple[list[str], str]] = {
 }
 """Name → (module of `bench` and its arguments, what it measures)."""
 
+NOTES = {
+    "kubernetes": """
+It takes the cluster that `KUBECONFIG` names, with machines that [kwok](https://kwok.sigs.k8s.io) plays: pods turn ready
+there without running. `kwok --manage-nodes-with-label-selector type=simulated`, with its stages for nodes and pods,
+plays 25 such machines for 1,000 servers on either side; `--servers 100 --projects 20` measures less.
+
+```yaml
+apiVersion: v1
+kind: Node
+metadata:
+  name: simulated-1
+  labels: {type: simulated, kubernetes.io/hostname: simulated-1}
+  annotations: {kwok.x-k8s.io/node: fake}
+spec:
+  taints: [{key: type, value: simulated, effect: NoSchedule}]
+status:
+  allocatable: &all {cpu: "128", memory: 2Ti, pods: "250", nvidia.com/gpu: "100"}
+  capacity: *all
+```
+
+The machines stay; all else that the measurement makes on the cluster is gone when it ends. Namespaces and volumes are
+made before, as those of people and projects that have been there for a while; the fair share of the API server holds
+for both hubs, and neither limits its own calls.
+""",
+}
+"""What someone needs to know to measure it for themselves."""
 
 SIDE = {"lower": "≤", "higher": "≥"}
 
@@ -98,6 +124,7 @@ def page(measured: dict[str, list[dict[str, Any]]], when: str) -> str:
         (module, *arguments), what = MEASUREMENTS[name]
         parts += [f"## {name}", "", f"{what[0].upper()}{what[1:]}.", ""]
         parts += [f"`{' '.join(['.venv/bin/python -m', f'bench.{module}', *arguments])}`", "", table(results), ""]
+        parts += [NOTES[name].strip(), ""] if name in NOTES else []
         for one in results:
             parts += [
                 f"- {one['name']}: `{json.dumps(one['detail'], ensure_ascii=False)}`" for _ in [0] if one["detail"]
