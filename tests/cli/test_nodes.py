@@ -6,14 +6,16 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from quotas.domain.admission import Admitted, Request
-from quotas.domain.node_reports import EventKind
+from quotas.domain.node_reports import EventKind, PodDevices
 from quotas.domain.policy import Policy
 from quotas.domain.runs import RunKind, new_run_id
-from quotas.services import admission, check, projects
+from quotas.domain.terms_kubernetes import pod_name
+from quotas.services import admission, check, inventory, projects
 from tests.centre import Centre
 from tests.cli.conftest import Ended
 from tests.services.machines import Machine, cut, gpu
@@ -150,6 +152,44 @@ def test_cleaning_is_chosen_for_a_pool(invoke: Invoke, machine: Machine) -> None
     assert invoke("nodes", "cleaning", "hall", "quarantine").output == "Between two runs in hall: quarantine.\n"
     assert invoke("nodes", "cleaning", "hall", "soap").code == 2
     assert "there is no 'nothing'" in invoke("nodes", "cleaning", "nothing", "none").errors
+
+
+class TestCluster:
+    """Where the backend is a cluster, that gives the devices to runs, and the machine tells which."""
+
+    @pytest.fixture
+    def node(self, invoke: Invoke, centre: Centre, tmp_path: Path) -> Machine:
+        (tmp_path / "home/mudeung.toml").write_text('backend = "kubernetes"\nkubernetes_namespace_prefix = "lab-"\n')
+        assert invoke("pools", "add", "hall", "--name-ko", "전산실", "--name-en", "Hall").code == 0
+        added = invoke("nodes", "add", "node-1", "--pool", "hall", "-o", "json")
+        machine = Machine(centre.database, "node-1", added.json["token"])
+        machine.has(gpu(0), gpu(1))
+        machine.list(centre.now)
+        return machine
+
+    def test_the_devices_of_a_run_are_shown_as_the_machine_tells(
+        self, invoke: Invoke, node: Machine, centre: Centre
+    ) -> None:
+        run_id = hold(centre)
+        assert invoke("runs", "show", run_id, "-o", "json").json["devices"] is None
+        first, second = node.devices
+        own = PodDevices(f"lab-{centre.project}", pod_name(run_id), centre.now, (second,))
+        others = PodDevices("others", "training-0", centre.now, (first,))
+        report = node.made(centre.now, pods=(own, others))
+        inventory.take_report(centre.database, node.token, report, centre.now, Policy(), prefix="lab-")
+        assert invoke("runs", "show", run_id, "-o", "json").json["devices"] == second
+        assert second in invoke("runs", "show", run_id).output
+        listed = {row["uuid"]: row for row in invoke("nodes", "devices", "-o", "json").json}
+        assert (listed[second]["run"], listed[second]["state"]) == (run_id, "available")
+        assert (listed[first]["state"], listed[first]["reason"]) == ("occupied", "others/training-0")
+        assert "used by others" in invoke("nodes", "devices").output
+        assert invoke("check").code == 0
+
+    def test_nothing_is_done_between_two_runs(self, invoke: Invoke, node: Machine) -> None:
+        assert node.name == "node-1"
+        refused = invoke("nodes", "cleaning", "hall", "quarantine")
+        assert refused.code == 1
+        assert "one right after the other" in refused.errors
 
 
 def test_a_device_that_was_taken_out_is_retired_and_its_machine_removed(

@@ -19,6 +19,7 @@ from tests.portal.conftest import BASE, Portal
 from tests.services.machines import GIB, H100
 
 GPU = {"uuid": "GPU-1", "kind": "gpu", "name": H100, "memory_bytes": 80 * GIB, "position": 0, "units": 132}
+POD = {"namespace": "others", "pod": "training-0", "since": 1.0, "uuids": ["GPU-1"]}
 SAMPLE = {"uuid": "GPU-1", "at": 1.0, "covers_seconds": 10.0, "busy_ppm": 7, "processes": []}
 
 
@@ -63,6 +64,21 @@ def test_a_machine_reports_with_its_own_token(portal: Portal, token: str) -> Non
     assert (device["uuid"], device["device_model"], device["state"]) == ("GPU-1", "h100", "available")
     assert (device["pool"], device["busy_ppm"], device["run_id"]) == ("hall", 7, None)
     assert device["since"].endswith("Z") or "+" in device["since"]
+
+
+def test_a_cluster_s_machine_says_which_pod_has_which_device(portal: Portal, database: Database) -> None:
+    by: dict[str, Any] = {"actor": "op", "now": int(time.time())}
+    pools.add_pool(database, "cluster", "클러스터", "Cluster", simulated=False, **by)
+    token = nodes.add(database, "node-1", "cluster", assigns=False, **by)
+    gpu = GPU | {"uuid": "GPU-cluster"}
+    pod = POD | {"uuids": ["GPU-cluster"], "unknown": ["rdma/hca hca-1"], "shared": False}
+    answer = send(portal.platform, token, made(1, devices=[gpu], pods=[pod]))
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
+    (device,) = (each for each in portal.call("ola", "GET", "devices").json() if each["uuid"] == "GPU-cluster")
+    assert (device["state"], device["reason_en"]) == ("occupied", "others/training-0")
+    assert send(portal.platform, token, made(2, pods=[])).json()["accepted"] == 2
+    (device,) = (each for each in portal.call("ola", "GET", "devices").json() if each["uuid"] == "GPU-cluster")
+    assert device["state"] == "available"
 
 
 def test_only_operators_see_the_devices(portal: Portal) -> None:
@@ -126,6 +142,15 @@ WRONG: list[tuple[str, Any]] = [
     ("events.code", made(1, events=[{"uuid": "GPU-1", "at": 1.0, "kind": "xid", "code": 2**31}])),
     ("events.text", made(1, events=[{"uuid": "GPU-1", "at": 1.0, "kind": "xid", "text": "x" * 401}])),
     ("cleaned.problem", made(1, cleaned=[{"uuid": "GPU-1", "at": 1.0, "problem": "x" * 401}])),
+    ("pods.0.since", made(1, pods=[{"namespace": "a", "pod": "b"}])),
+    ("pods.0.labels", made(1, pods=[POD | {"labels": {}}])),
+    ("pods.namespace", made(1, pods=[POD | {"namespace": ""}])),
+    ("pods.pod", made(1, pods=[POD | {"pod": "p" * 254}])),
+    ("pods.since", made(1, pods=[POD | {"since": -1.0}])),
+    ("pods.uuids", made(1, pods=[POD | {"uuids": ["G" * 97]}])),
+    ("pods.uuids", made(1, pods=[POD | {"uuids": ["G"] * 1025}])),
+    ("pods.unknown", made(1, pods=[POD | {"unknown": [""]}])),
+    ("pods.0.shared", made(1, pods=[POD | {"shared": "yes"}])),
 ]
 
 
