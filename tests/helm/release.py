@@ -42,6 +42,12 @@ VALUES: dict[str, Any] = {
     "prePuller": {"continuous": {"enabled": False}},
 }
 
+KEPT = {
+    "data-postgresql-0": ("statefulset/postgresql", "/var/lib/postgresql/data"),
+    "home": ("deployment/hub", "/var/lib/mudeung"),
+}
+"""Claims of a release that outlive it: who has them mounted, and where."""
+
 
 @dataclass
 class Installed:
@@ -175,6 +181,7 @@ def _missing(release: Installed) -> list[str]:
 def remove(release: Installed) -> None:
     """Nothing of the release is left, nor of the namespaces that it has made."""
     cluster, namespace = release.tools, release.namespace
+    emptied = _emptied(release)
     cluster.run("helm", "uninstall", "mudeung", "--namespace", namespace, "--ignore-not-found", "--wait")
     made = cluster.get("namespaces", "-l", f"mudeung.home={namespace}")["items"]
     names = [each["metadata"]["name"] for each in made]
@@ -189,3 +196,27 @@ def remove(release: Installed) -> None:
     cluster.run("kubectl", "delete", "pods", "--all", "-n", namespace, "--grace-period=1", "--wait=false")
     cluster.run("kubectl", "delete", "namespace", *names, namespace, *words, seconds=130)
     cluster.run("kubectl", "delete", "persistentvolume", "-l", f"mudeung.home={namespace}", "--ignore-not-found")
+    _give_back(cluster, {*names, namespace}, [claim for claim in KEPT if claim not in emptied])
+
+
+def _emptied(release: Installed) -> list[str]:
+    """Return the claims whose volumes have nothing on them any more: a database that is found would be taken over."""
+    run = ("kubectl", "--namespace", release.namespace, "exec")
+    erase = "find {} -mindepth 1 -delete"
+    return [
+        claim
+        for claim, (user, folder) in KEPT.items()
+        if release.tools.run(*run, user, "--", "sh", "-c", erase.format(folder)).returncode == 0
+    ]
+
+
+def _give_back(cluster: Tools, namespaces: set[str], full: list[str]) -> None:
+    """Volumes that somebody made by hand can be claimed again, but for those that are still `full`."""
+    for each in cluster.get("persistentvolumes")["items"]:
+        claim = each["spec"].get("claimRef") or {}
+        made = "pv.kubernetes.io/provisioned-by" in (each["metadata"].get("annotations") or {})
+        if made or each["status"]["phase"] != "Released" or claim.get("namespace") not in namespaces:
+            continue
+        if claim["name"] not in full:
+            words = ("persistentvolume", each["metadata"]["name"], "--type=merge", "-p", '{"spec":{"claimRef":null}}')
+            cluster.run("kubectl", "patch", *words)
