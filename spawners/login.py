@@ -151,7 +151,7 @@ class LedgerAuthenticator(Authenticator):
 
         While the ledger does not answer, logins stay: nothing can be started without it anyhow.
         """
-        del handler
+        say_how(handler)
         try:
             person = await in_a_thread(lambda: people.person(self.database(), user.name))
         except (DatabaseAway, TimeoutError):
@@ -161,6 +161,15 @@ class LedgerAuthenticator(Authenticator):
             return False
         language.note(person.username, person.language)
         return True
+
+
+def say_how(handler: BaseHandler | None) -> None:
+    """The request knows whether it came with a token: without one the hub asks for what it never noted, and logs that.
+
+    (Its class has no such attribute for pages, and a login that has ended would be an error with a trace.)
+    """
+    if handler is not None and not hasattr(handler, "_token_authenticated"):
+        handler._token_authenticated = False  # noqa: SLF001 - as above
 
 
 async def in_a_thread(call: AnyCallable[[], Result]) -> Result:

@@ -118,12 +118,12 @@ class Translated(BaseHandler):
     async def show(self, failed: LoginFailed) -> None:
         """The page says why nobody was logged in, and what to do."""
         words = TABLE[failed.why]
-        self.log.warning("A login failed: %s %s", failed.why.value, failed.name)
+        self.log.warning("A login failed: %s %r", failed.why.value, failed.name)
         self.set_status(words.status)
         self.set_header("Cache-Control", "no-store")
         if words.status == 503:
             self.set_header("Retry-After", str(AGAIN_SECONDS))
-        html = await self.render_template("login_failed.html", words=words, why=failed.why.value, name=failed.name)
+        html = await self.render_template("login_failed.html", words=words, why=failed.why.value, account=failed.name)
         self.finish(html)
 
 

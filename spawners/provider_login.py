@@ -26,7 +26,7 @@ from quotas.services import identities, people
 from quotas.store.database import Database, DatabaseAway
 from spawners import language, login_pages
 from spawners.handlers import handlers
-from spawners.login import in_a_thread
+from spawners.login import in_a_thread, say_how
 from spawners.login_pages import LoginFailed, Trouble
 from spawners.provider import CONNECT_SECONDS, REQUEST_SECONDS, TROUBLE, Metadata, Provider, ProviderAway
 
@@ -216,6 +216,7 @@ class ProviderLogin(GenericOAuthenticator):
         A running server may still say that it is alive, as work in it is nobody's login.
         """
         del kwargs
+        say_how(handler)
         goes_on = await self._goes_on(user)
         if goes_on is False and handler is not None and _says_alive(handler):
             # True alone would make the person's other tokens good again for a while.

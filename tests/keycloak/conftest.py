@@ -21,8 +21,8 @@ from tests.spawners.visitor import Visitor
 
 HERE = Path(__file__).parent
 FORM = "/login-actions/authenticate"
-ACCOUNTS = ("ada", "ben", "cho", "dan", "eve", "eve@example.org")
-"""Of these the ledger knows neither eve."""
+ACCOUNTS = ("ada", "ben", "cho", "dan", "eve", "7eve")
+"""Of these the ledger knows neither eve nor 7eve."""
 
 
 class Stranger(Visitor):

@@ -62,14 +62,18 @@ class Realm:
     def add(self, username: str) -> None:
         self._ask("POST", f"/{self.name}/users", json=account(username))
 
-    def change(self, username: str, **fields: Any) -> None:
+    def change(self, account_name: str, **fields: Any) -> None:
         """The account has these fields."""
-        known = self._known(username)
+        known = self._known(account_name)
         self._ask("PUT", f"/{self.name}/users/{known['id']}", json={**known, **fields})
 
     def log_out(self, username: str) -> None:
         """None of the account's sessions goes on."""
         self._ask("POST", f"/{self.name}/users/{self._known(username)['id']}/logout")
+
+    def token_seconds(self, seconds: int) -> None:
+        """Access tokens from now on end after so long."""
+        self._ask("PUT", f"/{self.name}", json={"accessTokenLifespan": seconds})
 
     def _known(self, username: str) -> dict[str, Any]:
         found = self._ask("GET", f"/{self.name}/users", params={"username": username, "exact": "true"}).json()
