@@ -155,7 +155,8 @@ def test_a_server_s_device_is_known_and_what_it_uses_is_metered_to_it(centre: Ce
     centre.machine.show()
     metered = until("what it used", lambda: (use := centre.usage(run_id))["busy_seconds"] >= 4 and use)
     assert metered["busy_seconds"] <= metered["measured_seconds"] <= metered["seen_seconds"] <= metered["held_seconds"]
-    assert metered["gap_seconds"] <= 2 * INTERVAL + 1, metered  # nothing is missed but at its beginning, and just now
+    later = until("more", lambda: (use := centre.usage(run_id))["seen_seconds"] >= metered["seen_seconds"] + 6 and use)
+    assert later["gap_seconds"] <= metered["gap_seconds"] + INTERVAL + 1, (metered, later)  # but for just now
     assert metered["most_memory_bytes"] == 2**30
     assert centre.devices()[uuid]["busy_percent"] == "80"
     # Its own process is its own, though no engine of containers was asked.
@@ -233,13 +234,14 @@ def test_the_next_server_is_charged_for_what_its_pod_ran_and_its_device_is_given
     run_id = centre.started()
     (uuid,) = until("the run's device", lambda: centre.held_by(run_id))
     assert uuid == centre.machine.given()[-1]
-    until("what it used", lambda: centre.usage(run_id)["seen_seconds"] >= 4)
+    running = until("what it used", lambda: (use := centre.usage(run_id))["seen_seconds"] >= 4 and use)
     ended = centre.stopped(run_id)
     (row,) = centre.rows(f"SELECT started_at, finished_at FROM runs WHERE id = '{run_id}'")  # noqa: S608
     assert ended["seconds"] in {row["finished_at"] - row["started_at"], row["finished_at"] - row["started_at"] + 1}
     use = centre.usage(run_id)
     assert use["seen_seconds"] + use["gap_seconds"] == use["held_seconds"]
-    assert use["gap_seconds"] <= 3 * INTERVAL + 1, use
+    # A sample within which it ended is nobody's, and its end was known a round of the loop later.
+    assert use["gap_seconds"] <= running["gap_seconds"] + 3 * INTERVAL + 1, (running, use)
     until("that all are free", lambda: centre.states() == ["available"] * GPUS)
     (counts,) = centre.rows("SELECT drained, in_use FROM pool_devices WHERE device_model = 'l40s'")
     assert counts == {"drained": 0, "in_use": 0}
