@@ -42,6 +42,11 @@ KILL_SECONDS = 20.0
 """How long after its grace a pod may take to end, its machine's word included."""
 CONFLICTS = 6
 """How often what another writer overtook is tried: the count of a quota is one object for the whole namespace."""
+COUNTS_UNKNOWN = "status unknown for quota"
+COUNTINGS = 14
+"""How often is tried what the cluster refuses until it has counted a new quota, all together for about 20 seconds: a
+cluster in which many projects begin at once takes its time."""
+LONGEST_PAUSE_SECONDS = 2.0
 CLEARED_AWAY = b"unable to retrieve container logs for "
 """What a machine says in place of a log that it has no more."""
 TAIL_BYTES = 64 * 2**10
@@ -253,7 +258,7 @@ class KubernetesBackend:
         """Return what was created, or was there under its name."""
         namespace = self.site.namespace_of(launch.project)
         folder = f"{version}/namespaces/{namespace}/{kind}"
-        for attempt in range(CONFLICTS):
+        for attempt in range(COUNTINGS):
             try:
                 self.projects.ensure(launch.project)
                 self.projects.ensure_home(launch)
@@ -263,10 +268,10 @@ class KubernetesBackend:
             except ApiRefused as refused:
                 if refused.reason == "AlreadyExists":
                     made = self.api.get(f"{folder}/{fields['metadata']['name']}")
-                elif attempt + 1 < CONFLICTS and refused.status in (404, 409):
+                elif attempt + 1 < _tries(refused):
                     if refused.status == 404:  # the namespace went behind our back
                         self.projects.forget(launch.project)
-                    time.sleep(0.05 * 2**attempt)
+                    time.sleep(min(0.05 * 2**attempt, LONGEST_PAUSE_SECONDS))
                     continue
                 else:
                     raise _cannot(refused) from refused
@@ -322,6 +327,13 @@ class _told:  # noqa: N801 - reads as a word where it is used
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, ApiRefused):
             raise _cannot(error) from error
+
+
+def _tries(refused: ApiRefused) -> int:
+    """Return how often in all to try what was refused so: once what a second time would be refused alike."""
+    if COUNTS_UNKNOWN in refused.message:
+        return COUNTINGS
+    return CONFLICTS if refused.status in (404, 409) else 1
 
 
 def _cannot(refused: ApiRefused) -> InvalidValue:
