@@ -104,7 +104,7 @@ class ClusterPlatform:
         self.context = self.tools.require()
         try:
             self._refuse_if_used()
-            self.machines = machines(self.tools, resource)
+            self.machines = machines(self.tools.items("nodes"), resource)
         except Differs as differs:
             raise Problem(f"cluster: {differs.came}", f"cluster: {differs.came}") from differs
 

@@ -31,11 +31,11 @@ class Machine:
     devices: int
 
 
-def machines(tools: Tools, resource: str | None) -> list[Machine]:
-    """Return the machines that are ready and take any pod, or any that asks for the device. Raises Problem."""
+def machines(nodes: Iterable[Mapping[str, Any]], resource: str | None) -> list[Machine]:
+    """Return those of the nodes that are ready and take any pod, or any that asks for the device. Raises Problem."""
     found = [
         Machine(each["metadata"]["name"], int(each["status"].get("allocatable", {}).get(resource or "", 0)))
-        for each in tools.items("nodes")
+        for each in nodes
         if _takes_pods(each, resource)
     ]
     if not found:
