@@ -39,6 +39,7 @@ CHARTS_OWN = frozenset(
         "kubernetes_unreachable_cidrs",
         "kubernetes_internet",
         "kubernetes_priority_classes",
+        "oidc_ca",
     }
 )
 """Settings that follow from other values."""

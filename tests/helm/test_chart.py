@@ -227,6 +227,7 @@ def test_the_platform_takes_the_settings_as_the_chart_writes_them(
         host="0.0.0.0",  # noqa: S104 - a pod's address
         evaluation=False,
         language="en",
+        public_url="https://gpu.example.org",
         hold_seconds=3600,
         kubernetes_namespace="gpu",
         kubernetes_home_bytes=2**40,

@@ -44,6 +44,11 @@ app.kubernetes.io/component: {{ .component }}
 {{ ternary "postgresql" .Values.database.existingSecret .Values.postgresql.enabled }}
 {{- end }}
 
+{{/* Not empty where people log in at an identity provider. */}}
+{{- define "mudeung.oidc" -}}
+{{ if eq (.Values.settings.login | default "password") "oidc" }}true{{ end }}
+{{- end }}
+
 {{- define "mudeung.homeClaim" -}}
 {{ .Values.home.storage.existingClaim | default "home" }}
 {{- end }}
@@ -74,6 +79,17 @@ capabilities: {drop: [ALL]}
 {{- if .Values.evaluation.enabled }}
 {{- if or .Values.ingress.enabled (ne .Values.proxy.service.type "ClusterIP") }}
 {{- fail "evaluation.enabled: its accounts are for a forwarded port only; without ingress.enabled, and proxy.service.type=ClusterIP" }}
+{{- end }}
+{{- end }}
+{{- if include "mudeung.oidc" . }}
+{{- if .Values.evaluation.enabled }}
+{{- fail "settings.login=oidc and evaluation.enabled: its accounts have passwords; one of the two, not both" }}
+{{- end }}
+{{- if not (and .Values.settings.oidc_issuer .Values.settings.oidc_client_id) }}
+{{- fail "settings.login=oidc needs settings.oidc_issuer and settings.oidc_client_id" }}
+{{- end }}
+{{- if not (or .Values.oidc.existingSecret .Values.secrets.existingSecret) }}
+{{- fail "oidc.existingSecret names the secret with oidc_client_secret, which the identity provider has given" }}
 {{- end }}
 {{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
@@ -127,6 +143,12 @@ kubernetes_unreachable_cidrs = {{ toJson . }}
 kubernetes_queue = {{ .Values.kueue.localQueue | toJson }}
 kubernetes_cluster_queue = {{ include "mudeung.clusterQueue" . | toJson }}
 {{- end }}
+{{- if and .Values.ingress.enabled .Values.ingress.tls (not (hasKey .Values.settings "public_url")) }}
+public_url = {{ printf "https://%s" (first .Values.ingress.hosts) | toJson }}
+{{- end }}
+{{- if and (include "mudeung.oidc" .) .Values.oidc.caConfigMap }}
+oidc_ca = "/etc/mudeung/secrets/oidc_ca.crt"
+{{- end }}
 {{- range $name, $value := .Values.settings }}
 {{ $name }} = {{ if kindIs "float64" $value }}{{ int64 $value }}{{ else }}{{ toJson $value }}{{ end }}
 {{- end }}
@@ -163,6 +185,18 @@ kubernetes_cluster_queue = {{ include "mudeung.clusterQueue" . | toJson }}
             {{- range .secrets }}
             - {key: {{ . }}, path: {{ . }}}
             {{- end }}
+      {{- end }}
+      {{- if and .logins (include "mudeung.oidc" .root) }}
+      - secret:
+          name: {{ .root.Values.oidc.existingSecret | default (include "mudeung.secretsName" .root) }}
+          items:
+            - {key: oidc_client_secret, path: oidc_client_secret}
+      {{- with .root.Values.oidc.caConfigMap }}
+      - configMap:
+          name: {{ . }}
+          items:
+            - {key: ca.crt, path: oidc_ca.crt}
+      {{- end }}
       {{- end }}
       - secret:
           name: {{ include "mudeung.databaseSecret" .root }}
