@@ -20,8 +20,10 @@ def test_a_pod_waits_until_its_project_s_quota_is_counted() -> None:
         backend.ensure_project(launch.project, Bounds(runs=3))
         path = f"/api/v1/namespaces/{place.site.namespace_of(launch.project)}/resourcequotas/mudeung"
         until(lambda: place.api.get(path)["status"].get("hard"))
-        # The cluster counts a quota anew when it changes; until then it is as one that it never counted.
-        place.api.patch(f"{path}/status", {"status": {"hard": None, "used": None}})
+        # The cluster counts a quota anew when it changes; until then it is as one whose counting is not done.
+        place.api.patch(f"{path}/status", {"status": {"used": None}})
+        until(lambda: not place.api.get(path)["status"].get("used"))
+        time.sleep(1)  # until the API server itself has heard of it
         changed = threading.Timer(2.0, lambda: place.api.patch(path, {"spec": {"hard": {"pods": "4"}}}))
         changed.start()
         began = time.monotonic()
