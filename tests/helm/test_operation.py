@@ -32,16 +32,22 @@ MORE: dict[str, Any] = {
 """Of the programs the idle culler alone is started anew."""
 STATUS = "grep -E '^(Uid|CapEff|NoNewPrivs|Seccomp):' /proc/self/status; grep ' / ' /proc/mounts"
 ASK = """
-import sys, urllib.error, urllib.request
-for token in sys.argv[2:]:
+import sys, time, urllib.error, urllib.request
+
+def answer(token):
     request = urllib.request.Request(sys.argv[1], headers={"Authorization": "Bearer " + token} if token else {})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            print(answer.status, "mudeung_" in answer.read().decode())
-    except urllib.error.HTTPError as refused:
-        print(refused.code)
-    except OSError as error:
-        print("unreached")
+    for _ in range(5):  # a pod's rules come into force a moment after it has its address
+        try:
+            with urllib.request.urlopen(request, timeout=10) as found:
+                return f"{found.status} {'mudeung_' in found.read().decode()}"
+        except urllib.error.HTTPError as refused:
+            return refused.code
+        except OSError:
+            time.sleep(1)
+    return "unreached"
+
+for token in sys.argv[2:]:
+    print(answer(token))
 """
 
 
