@@ -142,11 +142,6 @@ def _forget(cluster: Tools) -> None:
     if left(cluster):
         run("--remove")
     cluster.run("kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=60s")
-    for volume in cluster.get("persistentvolumes")["items"]:
-        if (volume["spec"].get("claimRef") or {}).get("namespace", "").startswith(NAMESPACE):
-            # A volume that somebody made by hand can be claimed again.
-            words = ("persistentvolume", volume["metadata"]["name"], "--patch", '{"spec":{"claimRef":null}}')
-            cluster.run("kubectl", "patch", *words)
 
 
 def left(cluster: Tools) -> list[str]:
