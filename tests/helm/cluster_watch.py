@@ -49,6 +49,8 @@ class Witness:
         self.api = Api(20)
         self.selector = f"mudeung.home={namespace},{RUN_LABEL}"
         self.most: dict[str, int] = {}
+        self.strangers: set[str] = set()
+        """Pods that the platform has not made, by their uid."""
         self._pods: dict[str, Pod] = {}
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -60,17 +62,19 @@ class Witness:
         self.api.close()
 
     def pods(self, run: str | None = None) -> list[Pod]:
-        """Return every pod that there ever was, or all of a run."""
+        """Return every pod that there ever was, or all of a run, strangers left out."""
         with self._lock:
-            return [each for each in self._pods.values() if run in (None, each.run)]
+            own = [each for each in self._pods.values() if each.uid not in self.strangers]
+        return [each for each in own if run in (None, each.run)]
 
     def present(self) -> list[Pod]:
-        """Return the pods that are there now, as the API server has them."""
+        """Return the pods that are there now, as the API server has them, strangers too."""
         found = self.api.get(PODS, labelSelector=self.selector)["items"]
         for each in found:
             self._note(each)
         there = {each["metadata"]["uid"] for each in found}
-        return [each for each in self.pods() if each.uid in there]
+        with self._lock:
+            return [each for each in self._pods.values() if each.uid in there]
 
     def asked(self, resource: str) -> int:
         """Return how many of the resource the pods ask for that run, or wait to."""

@@ -211,14 +211,18 @@ class Load:
         asked = False
         while not self._ending.is_set():
             try:
-                with socket_of(person, kernel) as socket:
+                socket = socket_of(person, kernel)
+            except (WebSocketException, OSError, TimeoutError):
+                self._ending.wait(0.5)
+                continue
+            with socket:
+                try:
                     if not asked:
                         Kernel(socket)._ask(TICKING)  # what it answers is read below
                         asked = True
                     self._read(socket)
-            except (WebSocketException, OSError, TimeoutError):
-                self.hung_up += 1
-                self._ending.wait(0.5)
+                except (WebSocketException, OSError, TimeoutError):
+                    self.hung_up += 1
 
     def _read(self, socket: ClientConnection) -> None:
         while not self._ending.is_set():

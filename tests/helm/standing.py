@@ -119,6 +119,8 @@ class Standing:
     accounts: dict[str, str]
     devices: int
     """How many devices fill a machine."""
+    rare: tuple[str, int]
+    """Another resource, and how many of it there are: nobody else uses it."""
     people: dict[str, Person] = field(default_factory=dict)
 
     def browser(self, name: str) -> Browser:
@@ -214,7 +216,7 @@ def standing(cluster: Tools) -> Iterator[Standing]:
         witness = Witness(NAMESPACE)
         stack.callback(witness.close)
         url, is_direct = stack.enter_context(_address(made))
-        yield Standing(made, url, is_direct, witness, accounts, min(full, 8))
+        yield Standing(made, url, is_direct, witness, accounts, min(full, 8), rare)
 
 
 def _devices(cluster: Tools) -> tuple[int, tuple[str, int]]:
