@@ -14,7 +14,20 @@ from tests.kubernetes.cluster import IMAGE, Corner, corner, until
 pytestmark = pytest.mark.kubernetes
 
 PORT = 9000
-TRY = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 4); print('reached')"
+TRY = """
+import socket, sys, time
+time.sleep(2)
+for address in sys.argv[1:]:
+    for _ in range(4):  # rules come into force a moment after a pod has its address
+        try:
+            socket.create_connection((address, %d), 4).close()
+            print("reached")
+            break
+        except OSError:
+            time.sleep(1)
+    else:
+        print("not reached")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +57,7 @@ def reached(place: Corner, project: str, reach: Reach, addresses: list[str]) -> 
     """Return which of the addresses a server of the project reaches."""
     backend = KubernetesBackend(place.site, reach)
     place.backends.append(backend)
-    lines = ["sleep 2"]  # rules come into force a moment after a pod has its address
-    lines += [f'python3 -c "{TRY}" {address} {PORT} 2>&1 | tail -1' for address in addresses]
-    launch = place.launch("\n".join(lines), project=project)
+    launch = place.launch(command=("python3", "-c", TRY % PORT, *addresses), project=project)
     backend.launch(launch)
     until(lambda: (seen := backend.inspect(launch.run_id)) and not seen.running)
     printed: Any = backend.log(launch.run_id, 1000).splitlines()
