@@ -84,6 +84,9 @@ def restore(
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of what is there; files are put aside, not removed.")
     ] = False,
+    keep_schema: Annotated[
+        bool, typer.Option("--keep-schema", help="Leave the ledger at the archive's own schema, for an older program.")
+    ] = False,
 ) -> None:
     """Make the platform as it was when the archive was written; the platform must not run meanwhile.
 
@@ -98,6 +101,13 @@ def restore(
             _refuse(home, dumps, manifest, replace=replace)
             _put_in_place(home, dumps, archive, with_files=bool(manifest["files"]))
     session.home = open_home(session.path)
+    if keep_schema:
+        revision = dumps["ledger"].revision
+        session.say(
+            f"The ledger is at revision {revision}. Take the program that it belongs to, and run `mudeung check`.",
+            f"원장 버전은 {revision}입니다. 해당 버전의 프로그램으로 `mudeung check`를 실행하세요.",
+        )
+        return
     with closing(session.any_database()) as database:
         migrate.migrate(database)
     _tell_restored(session, manifest)
@@ -227,13 +237,12 @@ def _refuse(home: Home, dumps: dict[str, Dump], manifest: dict[str, Any], *, rep
 
 def _put_in_place(home: Home, dumps: dict[str, Dump], archive: Path, *, with_files: bool) -> None:
     """Databases and files are the archive's; what was there is in a folder of the home, named by the moment."""
+    leaving = _leaving(home.path) if with_files else []
     aside = home.path / f"{REPLACED}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     aside.mkdir()
-    kept = {LOCK_FILE, settings_file.FILE_NAME, "log", "lost+found"}
     with tempfile.TemporaryDirectory(dir=home.path, prefix=".restore-") as folder:
-        for each in sorted(home.path.iterdir()) if with_files else ():
-            if each.name not in kept and not each.name.startswith((REPLACED, ".backup-", ".restore-")):
-                each.rename(aside / each.name)
+        for each in leaving:
+            each.rename(aside / each.name)
         own = settings_file.FILE_NAME
         skipped = frozenset({own} if (home.path / own).exists() else ())
         backup_archive.unpack(archive, Path(folder), home.path, skipped)
@@ -242,6 +251,25 @@ def _put_in_place(home: Home, dumps: dict[str, Dump], archive: Path, *, with_fil
                 backup_databases.load(url, Path(folder) / dumps[name].member(name), dumps[name], aside)
     if not any(each.is_file() for each in aside.rglob("*")):
         shutil.rmtree(aside)
+
+
+def _leaving(folder: Path) -> list[Path]:
+    """Return what is to be put aside of a home. Raises Problem for a folder with something in it that cannot be."""
+    kept = {LOCK_FILE, settings_file.FILE_NAME, "log", "lost+found"}
+    found = [
+        each
+        for each in sorted(folder.iterdir())
+        if each.name not in kept and not each.name.startswith((REPLACED, ".backup-", ".restore-"))
+    ]
+    # Only its owner moves a folder into another one. Mounts leave such ones, with nothing in them.
+    fixed = [each for each in found if each.is_dir() and not each.is_symlink() and not os.access(each, os.W_OK)]
+    for each in fixed:
+        if any(each.iterdir()):
+            raise Problem(
+                f"{each} belongs to another user: put it elsewhere first",
+                f"{each}은(는) 다른 사용자의 것입니다. 먼저 다른 곳으로 옮기세요",
+            )
+    return [each for each in found if each not in fixed]
 
 
 def _tell_restored(session: Session, manifest: dict[str, Any]) -> None:

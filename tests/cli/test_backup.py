@@ -12,11 +12,13 @@ import tarfile
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from cli import backup_databases
+from cli.backup_archive import Writer
 from cli.session import FAILED
 from cli.supervision.lock import alone
 from quotas.backends.local import LocalBackend
@@ -278,10 +280,37 @@ def test_a_newer_program_s_backup_is_refused(filled: Centre, tmp_path: Path, inv
     assert "the backup's format is 2" in invoke("restore", "out.tar", "--home", "again").errors
 
 
+def older_archive(archive: Path, ledger: Path) -> str:
+    """The archive is that of a program one revision older; return the revision."""
+    older = migrate.revisions()[-2]
+    with closing(Database(f"sqlite:///{ledger}")) as database:
+        migrate.upgrade(database, older)
+    dumped = backup_databases.dump(f"sqlite:///{ledger}", ledger.parent, "dumped")
+    assert dumped is not None
+    manifest = {"format": 1, "taken_at": 1, "files": False, "databases": {"ledger": asdict(dumped), "hub": None}}
+    with archive.open("wb") as to:
+        writer = Writer(to)
+        writer.text("manifest.json", json.dumps(manifest))
+        writer.file("ledger.sqlite", ledger.parent / "dumped.sqlite")
+        writer.end()
+    return older
+
+
+def test_an_older_backup_is_brought_up_to_date_unless_an_older_program_wants_it(
+    filled: Centre, tmp_path: Path, invoke: Invoke
+) -> None:
+    filled.database.close()
+    older = older_archive(tmp_path / "old.tar", tmp_path / "old.sqlite")
+    assert invoke("restore", "old.tar", "--home", "again").code == 0
+    assert invoke("migrate", "--home", "again").output == f"The ledger is at {migrate.head()} already.\n"
+    kept = invoke("restore", "old.tar", "--replace", "--keep-schema")
+    assert (kept.code, kept.errors) == (0, "")
+    assert f"at revision {older}" in kept.output
+    assert f"at revision {older}, this program needs {migrate.head()}" in invoke("check").errors
+
+
 def renew(archive: Path, change: Callable[[str], str], *more: tarfile.TarInfo) -> None:
     """The archive has another manifest, and more members, with sums that are right."""
-    from cli.backup_archive import Writer  # noqa: PLC0415 - only this makes archives of its own
-
     with tarfile.open(archive) as tar:
         members = [(each, tar.extractfile(each)) for each in tar if each.isreg()]
         texts = {each.name: file.read() for each, file in members if file and each.name != "SHA256SUMS"}
