@@ -38,7 +38,8 @@ PERSONS = [f"p{number:02d}" for number in range(6 * WORKERS)]
 """More than there are devices, so that some are refused."""
 DEVICES = [*(gpu(number) for number in range(6)), *cut(6, 7), *cut(7, 7)]
 SLICE = "h100-slice"
-LIMIT_SECONDS = 240
+LIMIT_SECONDS = 420
+"""For all of them: on two cores that others use as well, a start and a stop take up to two seconds."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -176,6 +177,7 @@ def killed_again_and_again(platform: Platform, chance: random.Random) -> Counter
     return killed
 
 
+@pytest.mark.timeout(600)
 def test_no_device_is_ever_seen_by_two_runs_and_none_is_lost(tmp_path: Path) -> None:
     chance = random.Random(22)  # noqa: S311 - nothing is kept secret by it
     with running(tmp_path, world=world, reconciler=True) as platform:
