@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from cli.demo.kubectl import Tools
@@ -14,9 +15,10 @@ from quotas.domain.terms_kubernetes import HOME_LABEL
 OWN_LABEL = "mudeung.demo"
 """On the namespace of a demonstration: no other is ever removed."""
 UNINSTALL_SECONDS = 150.0
-GONE_SECONDS = 180.0
+GONE_SECONDS = 300.0
 TELL_SECONDS = 10.0
 POLL_SECONDS = 1.0
+TOLD = 300
 CLUSTER_KINDS = (
     "clusterroles",
     "clusterrolebindings",
@@ -47,32 +49,57 @@ def namespaces_of(tools: Tools, namespace: str) -> list[str]:
 def remove(tools: Tools, namespace: str, release: str, tell: Callable[[str, str], None]) -> list[str]:
     """Nothing of the release is on the cluster, nor of what it made; return the volumes that stay, in words.
 
-    A volume of a storage class that retains what it held is the cluster's operator's to give back. Raises Differs
-    when something does not go in time, with what it is.
+    A volume of a storage class that retains what it held is the cluster's operator's to give back. What the cluster
+    does not do, or does not answer, is asked for again. Raises Differs when something does not go in time, with what.
     """
-    volumes = _volumes(tools, namespaces_of(tools, namespace))
-    words = ("--namespace", namespace, "--ignore-not-found", "--wait", f"--timeout={UNINSTALL_SECONDS:.0f}s")
-    gone = tools.run("helm", "uninstall", release, *words, seconds=UNINSTALL_SECONDS + 30)
-    # What uninstalling left, if anything, goes with the namespaces; what is no part of one is looked for below.
-    names = namespaces_of(tools, namespace)
-    if names:
-        tools.kubectl("delete", "namespace", *names, "--ignore-not-found", "--wait=false")
+    removal = _Removal(tools, namespace, release)
     began = told = time.monotonic()
     while True:
-        _let_go(tools, namespace)
-        tools.kubectl("delete", "persistentvolumes", "--selector", f"{HOME_LABEL}={namespace}", "--wait=false")
-        left = found_of(tools, namespace, release, volumes)
+        try:
+            left = removal.go_on()
+        except Differs as differs:
+            left = [differs.came]
         if not left:
-            break
+            return removal.retained
         waited = time.monotonic() - began
         if waited > GONE_SECONDS:
-            why = f" (helm uninstall: {gone.stderr.strip()})" if gone.returncode else ""
-            raise Differs(f"nothing left on the cluster within {GONE_SECONDS:.0f} s", f"{', '.join(left)}{why}")
+            raise Differs(f"nothing left on the cluster within {GONE_SECONDS:.0f} s", f"{', '.join(left)}")
         if time.monotonic() - told >= TELL_SECONDS:
-            told = time.monotonic()
-            tell(f"  removing {', '.join(left)} … {waited:.0f} s", f"  {', '.join(left)} 지우는 중 … {waited:.0f}초")
+            told, what = time.monotonic(), ", ".join(left)[:TOLD]
+            tell(f"  removing {what} … {waited:.0f} s", f"  지우는 중: {what} … {waited:.0f}초")
         time.sleep(POLL_SECONDS)
-    return [f"{each['metadata']['name']} ({each['status']['phase']})" for each in _retained(tools, volumes)]
+
+
+@dataclass
+class _Removal:
+    """One removal, and how far it came."""
+
+    tools: Tools
+    namespace: str
+    release: str
+    volumes: list[str] | None = None
+    is_uninstalled: bool = False
+    retained: list[str] = field(default_factory=list)
+
+    def go_on(self) -> list[str]:
+        """Do what is left to do; return what is not gone yet. Raises Differs where the cluster does not answer."""
+        tools, namespace = self.tools, self.namespace
+        if self.volumes is None:
+            self.volumes = _volumes(tools, namespaces_of(tools, namespace))
+        if not self.is_uninstalled:
+            words = ("--namespace", namespace, "--ignore-not-found", "--wait", f"--timeout={UNINSTALL_SECONDS:.0f}s")
+            done = tools.run("helm", "uninstall", self.release, *words, seconds=UNINSTALL_SECONDS + 30)
+            self.is_uninstalled = done.returncode == 0
+        # What uninstalling left goes with the namespaces.
+        names = namespaces_of(tools, namespace)
+        if names:
+            tools.kubectl("delete", "namespace", *names, "--ignore-not-found", "--wait=false")
+        _let_go(tools, namespace)
+        tools.kubectl("delete", "persistentvolumes", "--selector", f"{HOME_LABEL}={namespace}", "--wait=false")
+        left = found_of(tools, namespace, self.release, self.volumes)
+        if not left:
+            self.retained = [f"{_name(each)} ({each['status']['phase']})" for each in _retained(tools, self.volumes)]
+        return left
 
 
 def found_of(tools: Tools, namespace: str, release: str, volumes: list[str]) -> list[str]:
@@ -114,3 +141,7 @@ def _let_go(tools: Tools, namespace: str) -> None:
         if metadata.get("finalizers"):
             words = ("patch", "pod", metadata["name"], "--namespace", metadata["namespace"])
             tools.run("kubectl", *words, "--type=merge", "--patch", '{"metadata":{"finalizers":null}}')
+
+
+def _name(found: dict[str, Any]) -> str:
+    return str(found["metadata"]["name"])
