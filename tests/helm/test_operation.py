@@ -13,6 +13,7 @@ from tests.helm import release
 from tests.helm.conftest import Tools
 from tests.helm.definitions import PROMETHEUS, defined
 from tests.helm.release import PROGRAMS, READY_SECONDS, SMALL, Installed
+from tests.helm.test_chart import FULL
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
@@ -94,6 +95,14 @@ def test_prometheus_has_the_figures_by_its_token_and_nobody_else(operated: Insta
     token = operated.secret(credentials["name"])[credentials["key"]]
     assert ask(operated, MONITORING, url, token, "wrong", "") == ["200 True", "401", "401"]
     assert ask(operated, "default", url, token) == ["unreached"]
+
+
+def test_the_operator_s_definition_knows_every_field_of_the_monitor(operated: Installed) -> None:
+    monitor = operated.tools.template(*FULL, "-s", "templates/servicemonitor.yaml", namespace=NAMESPACE)
+    words = ("kubectl", "apply", "--dry-run=server", "--validate=strict", "-f", "-")
+    done = operated.tools.run(*words, given=monitor)
+    assert done.returncode == 0, done.stderr
+    assert operated.tools.run(*words, given=monitor.replace("interval:", "intervall:")).returncode != 0
 
 
 def test_a_drained_machine_waits_for_the_pods_that_have_a_budget(operated: Installed) -> None:
