@@ -39,6 +39,7 @@ REPLACED = "replaced-"
 NOT_OURS = ("log", "lost+found", "hub/up.lock", LOCK_FILE)
 """What a home folder holds that is nobody's memory."""
 FILES_OF = ("projects", "batch")
+FOLDERS = (*FILES_OF, "hub", "runs")
 
 BackupFile = Annotated[str, typer.Argument(help="The file; - is the standard stream.", show_default=False)]
 
@@ -254,17 +255,17 @@ def _put_in_place(home: Home, dumps: dict[str, Dump], archive: Path, *, with_fil
 
 
 def _leaving(folder: Path) -> list[Path]:
-    """Return what is to be put aside of a home. Raises Problem for a folder with something in it that cannot be."""
+    """Return what is to be put aside of a home. Raises Problem for a folder of the platform's that cannot be."""
     kept = {LOCK_FILE, settings_file.FILE_NAME, "log", "lost+found"}
     found = [
         each
         for each in sorted(folder.iterdir())
         if each.name not in kept and not each.name.startswith((REPLACED, ".backup-", ".restore-"))
     ]
-    # Only its owner moves a folder into another one. Mounts leave such ones, with nothing in them.
+    # Only who may write a folder moves it into another one. What else lies on a volume stays where it is.
     fixed = [each for each in found if each.is_dir() and not each.is_symlink() and not os.access(each, os.W_OK)]
     for each in fixed:
-        if any(each.iterdir()):
+        if each.name in FOLDERS:
             raise Problem(
                 f"{each} belongs to another user: put it elsewhere first",
                 f"{each}은(는) 다른 사용자의 것입니다. 먼저 다른 곳으로 옮기세요",
