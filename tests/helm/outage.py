@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,15 +51,21 @@ def stopped(how: Means, tools: Tools) -> Iterator[None]:
     watchdog = subprocess.Popen(["sh", "-c", f"sleep {WATCHDOG_SECONDS}; {how.start}"], start_new_session=True)
     try:
         subprocess.run(["sh", "-c", how.stop], check=True, timeout=30)
+        assert not _answers(tools)
         yield
     finally:
         subprocess.run(["sh", "-c", how.start], check=True, timeout=30)
         os.killpg(watchdog.pid, 9)
         watchdog.wait(10)
     for _ in range(30):
-        if tools.run("kubectl", "get", "--raw", "/readyz", "--request-timeout=4s").returncode == 0:
+        if _answers(tools):
             return
+        time.sleep(1)
     raise AssertionError("the API server does not come back")
+
+
+def _answers(tools: Tools) -> bool:
+    return tools.run("kubectl", "get", "--raw", "/readyz", "--request-timeout=4s").returncode == 0
 
 
 def _is_own(host: str) -> bool:
