@@ -37,6 +37,8 @@ POLL_SECONDS = 1.0
 def set_up(platform: ClusterPlatform, story: Story) -> None:
     """What an operator does on a cluster: its devices are in a pool, and a profile of one is rated and offered."""
     title = "An operator brings the cluster's devices in", "운영자가 클러스터의 장치를 등록"
+    if platform.options.model is None:
+        title = "An operator offers a profile", "운영자가 프로필을 제공"
     with story.step(*title) as step:
         names = "--name-ko", "클러스터", "--name-en", "Cluster"
         profiles = [CPU_PROFILE]
@@ -194,7 +196,10 @@ class ClusterPlan(Plan):
 
     def once_stopped(self, story: Story) -> None:
         """Nothing of the runs is on the cluster; what the project has is."""
-        with story.step("Pods and Jobs are gone, the device is free", "파드와 Job 삭제됨, 장치 반납됨") as step:
+        title = "Pods and Jobs are gone, the device is free", "파드와 Job 삭제됨, 장치 반납됨"
+        if self.platform.resource is None:
+            title = "Pods and Jobs are gone", "파드와 Job 삭제됨"
+        with story.step(*title) as step:
             deadline = time.monotonic() + GONE_SECONDS
             while left := [*self._pods(), *self.platform.of_project(PROJECT, "jobs")]:
                 if time.monotonic() > deadline:

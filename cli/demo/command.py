@@ -19,7 +19,7 @@ from cli.demo.kubectl import Tools
 from cli.demo.platform import OwnPlatform
 from cli.demo.removal import namespaces_of, remove, require_own
 from cli.demo.round import go_round
-from cli.demo.story import Differs, Story
+from cli.demo.story import DONE, Differs, Story
 from cli.session import FAILED, USAGE, Problem, Session, command
 
 EXPECTED = (
@@ -122,9 +122,11 @@ def _fail(session: Session, logs: str) -> None:
 
 
 def _tell_end(story: Story) -> None:
-    seconds, steps = story.seconds(), story.done
+    seconds, steps = story.seconds(), sum(each.mark == DONE for each in story.told)
+    left_out = len(story.told) - steps
     story.session.say(
-        f"\nAll {steps} steps as they should be, in {seconds:.0f} s.", f"\n{steps}단계 모두 성공 ({seconds:.0f}초)."
+        f"\nAll {steps} steps as they should be, in {seconds:.0f} s{f', {left_out} left out' if left_out else ''}.",
+        f"\n{steps}단계 모두 성공 ({seconds:.0f}초){f', {left_out}단계 생략' if left_out else ''}.",
     )
 
 
@@ -156,7 +158,8 @@ def _installed(story: Story, platform: ClusterPlatform) -> None:
     where = f"{platform.context}: {', '.join(each.name for each in platform.machines)}"
     with story.step("helm installs the platform, from nothing", "helm으로 플랫폼 설치") as step:
         step.note(platform.install())
-        step.note(f"{where}; {platform.resource or 'no device'}: {platform.devices}; {platform.url}")
+        devices = f"{platform.resource}: {platform.devices}; " if platform.resource else ""
+        step.note(f"{where}; {devices}{platform.url}")
     set_up(platform, story)
     go_round(platform, story, ClusterPlan(platform=platform))
 
