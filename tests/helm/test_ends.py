@@ -33,16 +33,19 @@ STRONGER = f"{NAMESPACE}-stronger"
 def taken(standing: Standing) -> Iterator[list[str]]:
     """A server and a batch run, each with one device of a kind."""
     person = standing.person(PERSON)
-    person.start(RARE).raise_for_status()
-    person.wait_ready()
-    schedule(standing.person(PLANNER), keep_notebook(person, 600), 1, RARE)
 
     def both() -> list[str]:
         found = [run for run, row in standing.runs().items() if row["profile"] == RARE and row["state"] in OPEN]
         return found if len([run for run in found if standing.runs()[run]["state"] == "running"]) == 2 else []
 
-    yield until("a server and a batch run", both, 120)
-    person.stop()
+    try:
+        person.start(RARE).raise_for_status()
+        person.wait_ready()
+        schedule(standing.person(PLANNER), keep_notebook(person, 600), 2, RARE)
+        yield until("a server and a batch run", both, 120)
+    finally:
+        person.stop()
+        standing.wait_until_whole()
 
 
 @pytest.fixture
@@ -132,7 +135,7 @@ def _ended(standing: Standing, kind: RunKind) -> str:
     person.start(SMALL).raise_for_status()
     person.wait_ready()
     if kind is RunKind.BATCH:
-        number = schedule(standing.person(PLANNER), keep_notebook(person, 1), 1)
+        number = schedule(standing.person(PLANNER), keep_notebook(person, 1), 2)
         done = "a batch run that has ended"
         until(
             done, lambda: [row for row in standing.runs().values() if row["schedule_id"] == number and row["seconds"]]

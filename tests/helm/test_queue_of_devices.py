@@ -80,7 +80,7 @@ def _fill(standing: Standing, holders: tuple[str, ...]) -> None:
         person.wait_ready()
     path = keep_notebook(people[0], 600)
     for _ in range(BATCH_RUNS):
-        schedule(standing.person(PLANNER), path, 1, DEVICE)
+        schedule(standing.person(PLANNER), path, 2, DEVICE)
 
     def running() -> bool:
         held = [run for run, row in standing.runs().items() if row["state"] in OPEN and row["profile"] == DEVICE]

@@ -51,7 +51,7 @@ def residents(standing: Standing) -> Iterator[list[Resident]]:
 def busy(standing: Standing, residents: list[Resident]) -> Iterator[Busy]:
     planner = standing.person(PLANNER)
     paths = {seconds: keep_notebook(residents[0].person, seconds) for seconds in (LONG_SECONDS, SHORT_SECONDS)}
-    schedules = [schedule(planner, paths[LONG_SECONDS], 1)]
+    schedules = [schedule(planner, paths[LONG_SECONDS], 2)]
     schedules += [schedule(planner, paths[SHORT_SECONDS], due) for due in DUE]
     load = Load(standing, residents, COMERS)
     until("someone who came and worked", lambda: all(load.came_to_work.values()), 200)
@@ -129,7 +129,7 @@ def test_an_api_server_that_says_nothing_for_two_minutes_ends_nobody_s_work(
     if not standing.is_direct:
         pytest.skip("this machine reaches the platform by the API server only")
     planner, path = standing.person(PLANNER), keep_notebook(residents[0].person, OUTAGE_SECONDS)
-    schedules = [schedule(planner, path, 1)]
+    schedules = [schedule(planner, path, 2)]
     until("a run that goes on", lambda: _running(standing, schedules[0]), 90)
     schedules.append(schedule(planner, keep_notebook(residents[0].person, SHORT_SECONDS), OUTAGE_SECONDS // 3))
     standing.person(LATECOMER)
