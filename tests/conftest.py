@@ -34,21 +34,24 @@ def pytest_configure() -> None:
 
 
 class Lanes(LoadScopeScheduling):
-    """Gives a worker a whole lane, whose tests run in order: the engine's, the product's, or the cluster's.
+    """Gives a worker a whole lane, whose tests run in order: the product, the cluster, the engine's walks, the rest.
 
-    Tests of the engine compute, those of the product start programs with time limits, and those of the cluster wait for
-    it: one of each kind go side by side on two cores, two of the product's do not.
+    Tests of the product start programs with time limits, those of the cluster wait for it, those of the engine compute:
+    one of each kind go side by side on two cores, two of the product's do not.
     """
 
-    ENGINE = ("domain", "nvml", "portal", "services", "store")
     CLUSTER = ("helm", "kubernetes")
+    WALKS = ("services",)
+    REST = ("domain", "nvml", "portal", "store")
 
     def _split_scope(self, nodeid: str) -> str:
         _, *folders, name = nodeid.split("::", maxsplit=1)[0].split("/")
         folder = folders[0] if folders else ""
-        if folder in self.CLUSTER or name.startswith("test_kubernetes"):
+        if folder in self.CLUSTER or name.startswith(("test_kubernetes", "test_demo_kubernetes")):
             return "cluster"
-        return "engine" if folder in self.ENGINE or not folder else "product"
+        if folder in self.WALKS:
+            return "walks"
+        return "rest" if folder in self.REST or not folder else "product"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
