@@ -165,6 +165,7 @@ class Load:
 
     def __init__(self, standing: Standing, residents: list[Resident], comers: tuple[str, ...]) -> None:
         self.standing = standing
+        self.earlier = set(standing.runs())
         self.writer = residents[0]
         self.writes = Told()
         self.starts = {name: Told() for name in comers}
