@@ -71,9 +71,9 @@ class Realm:
         """None of the account's sessions goes on."""
         self._ask("POST", f"/{self.name}/users/{self._known(username)['id']}/logout")
 
-    def token_seconds(self, seconds: int) -> None:
-        """Access tokens from now on end after so long."""
-        self._ask("PUT", f"/{self.name}", json={"accessTokenLifespan": seconds})
+    def set(self, **fields: Any) -> None:
+        """The realm has these fields."""
+        self._ask("PUT", f"/{self.name}", json=fields)
 
     def _known(self, username: str) -> dict[str, Any]:
         found = self._ask("GET", f"/{self.name}/users", params={"username": username, "exact": "true"}).json()
