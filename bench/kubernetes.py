@@ -40,6 +40,7 @@ from bench.loop_delay import share
 from bench.measure import Result, at_least, at_most, ratio_of
 from bench.simulated_nodes import LABEL, VALUE, Ground, capacity, together
 from quotas.backends.kubernetes_api import Api
+from quotas.backends.port import BackendAway
 from quotas.services import check
 from tests.platform import Platform
 
@@ -47,6 +48,7 @@ SERVERS, PROJECTS, ROUNDS, AT_ONCE = 1_000, 200, 10, 32
 TARGET_RATE, TARGET_MEMORY = 0.95, 1.10
 WARM_UPS = 2
 METER_SECONDS = 30
+CLEAR_AGAIN_SECONDS = 10
 MIB = 2**20
 
 log = logging.getLogger("bench")
@@ -129,7 +131,20 @@ def ground_of(servers: int) -> Iterator[tuple[Ground, int]]:
             ground.make()
             yield ground, gpus
         finally:
+            clear(ground)
+
+
+def clear(ground: Ground) -> None:
+    """Nothing of the bench is on the cluster, even where that was away for a moment. Raises BackendAway."""
+    for last in (*[False] * 5, True):
+        try:
             ground.clear()
+        except BackendAway:
+            if last:
+                raise
+            time.sleep(CLEAR_AGAIN_SECONDS)
+        else:
+            return
 
 
 def measure(
