@@ -178,11 +178,12 @@ class ClusterPlan(Plan):
 
     def watch(self, run: str) -> None:
         """The run's Job and its pod are remembered, as the platform removes them once it has charged them."""
-        for job in self.platform.of_project(PROJECT, "jobs"):
-            if _named(job, pod_name(run)):
-                self.job = job
-                pods = [each for each in self._pods() if each["metadata"]["labels"][RUN_LABEL] == run]
-                self.job_pods = pods or self.job_pods
+        with contextlib.suppress(Differs):  # it is asked again in a moment
+            for job in self.platform.of_project(PROJECT, "jobs"):
+                if _named(job, pod_name(run)):
+                    self.job = job
+                    pods = [each for each in self._pods() if each["metadata"]["labels"][RUN_LABEL] == run]
+                    self.job_pods = pods or self.job_pods
 
     def once_run(self, story: Story, run: str) -> None:
         """The scheduled run was a Job with one pod."""

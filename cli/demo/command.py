@@ -143,8 +143,11 @@ def _on_a_cluster(session: Session, platform: ClusterPlatform, *, keep: bool) ->
         if not keep:
             _removed(story, platform)
     except EXPECTED as error:
-        with contextlib.suppress(Differs):
-            _fail(session, platform.logs())
+        try:
+            logs = platform.logs()
+        except Differs as differs:
+            logs = differs.came
+        _fail(session, logs)
         raise typer.Exit(FAILED) from error
     except KeyboardInterrupt as error:
         session.say("\nInterrupted.", "\n중단되었습니다.")
