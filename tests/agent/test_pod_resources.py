@@ -16,7 +16,6 @@ from agent.monitor import Monitor
 from agent.npus import by_plugin_ids, find
 from agent.pod_resources import Held, Pods
 from agent.processes import PodLogs, Runs
-from quotas.domain.runs import new_run_id
 from quotas.domain.terms_kubernetes import pod_name
 from tests.agent.conftest import Run
 from tests.agent.kubelet import Kubelet, serving
@@ -24,7 +23,7 @@ from tests.agent.platform import Platform
 from tests.nvml.library import Scenario
 
 GPU = "nvidia.com/gpu"
-RUN = new_run_id()
+RUN = "019aa0c5-6c00-7000-8000-00000000000a"
 OURS, OTHERS = ("mudeung-vision", pod_name(RUN)), ("others", "training-0")
 
 
