@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from quotas.domain.admission import Admitted, Decision, Request, borrow_limit, decide
@@ -209,6 +209,16 @@ def seen(database: Database, run_id: str, now: int) -> None:
         transaction.run(runs_store.MARK_SEEN, run=run_id, at=now)
 
 
+def seen_all(database: Database, run_ids: Iterable[str], now: int) -> None:
+    """All of the runs were seen running at `now`, in one transaction: a round of the loop sees thousands."""
+    ordered = sorted(run_ids)  # the same order in every transaction, so that none waits for another in a circle
+    if not ordered:
+        return
+    with database.write(shared=True) as transaction:
+        for run_id in ordered:
+            transaction.run(runs_store.MARK_SEEN, run=run_id, at=now)
+
+
 def extend(database: Database, run_id: str, now: int, policy: Policy) -> Extension:
     """The run's hold reaches as far as its rules allow, and rights were read anew; repeating it in time is harmless.
 
@@ -230,6 +240,8 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
     row = runs_store.one(transaction, run_id)
     if row is None or row.hold_state != HoldState.OPEN.value:
         return Extension(Standing.CLOSED, row.until_at if row else now)
+    if endings.is_kept(row, now, policy):
+        return Extension(Standing.KEPT, row.until_at)
     if not endings.may_still_run(row):
         return tell_of_end(transaction, row, Extension(Standing.ENDING, row.until_at, now, Limit.RIGHTS), now)
     if row.preempt_at is not None:
@@ -238,13 +250,9 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
     ending = endings.unattended(row, now, policy)
     if ending is not None:
         return tell_of_end(transaction, row, ending, now)
-    full_length = _FULL_LENGTH.get(row.kind) or (Limit.SEAT if row.window_id is not None else None)
+    full_length = endings.full_length(row)
     if full_length is not None:
-        if now < row.until_at - policy.stop_margin:
-            return Extension(Standing.KEPT, row.until_at)
         return tell_of_end(transaction, row, Extension(Standing.ENDING, row.until_at, now, full_length), now)
-    if row.until_at - now >= policy.extend_below:
-        return Extension(Standing.KEPT, row.until_at)
     wanted = now + policy.hold + policy.stop_margin
     reach, limit = _reach(transaction, row, wanted, now, policy)
     until_at = row.until_at
@@ -260,10 +268,6 @@ def _extend(  # noqa: PLR0911 - one return for each way a hold can stand
         return Extension(Standing.EXTENDED, until_at)
     stop_at = until_at - policy.stop_margin
     return tell_of_end(transaction, row, Extension(Standing.ENDING, until_at, stop_at, limit), now)
-
-
-_FULL_LENGTH = {RunKind.BATCH.value: Limit.TIMEOUT, RunKind.SEATS.value: Limit.SEAT}
-"""Kinds of run whose hold is not extended."""
 
 
 def _reach(transaction: Transaction, row: Row, wanted: int, now: int, policy: Policy) -> tuple[int, Limit]:

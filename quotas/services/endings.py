@@ -8,7 +8,7 @@ from quotas.domain.extension import WHY, Extension, Standing
 from quotas.domain.people import MEMBERSHIP_RIGHTS, MembershipRole
 from quotas.domain.policy import Policy
 from quotas.domain.projects import ProjectState
-from quotas.domain.runs import Limit, RunKind
+from quotas.domain.runs import HoldState, Limit, RunKind
 from quotas.domain.units import show_instant
 from quotas.store import audit, notices
 from quotas.store import runs as runs_store
@@ -41,6 +41,29 @@ def unattended(row: Row, now: int, policy: Policy) -> Extension | None:
     if limit is not Limit.DEVICE_LOST and at > min(row.until_at - policy.stop_margin, now + policy.extend_below):
         return None  # it is extended first, as far as it may go
     return Extension(Standing.ENDING, row.until_at, min(at, row.until_at - policy.stop_margin), limit)
+
+
+_FULL_LENGTH = {RunKind.BATCH.value: Limit.TIMEOUT, RunKind.SEATS.value: Limit.SEAT}
+"""Kinds of run whose hold is not extended."""
+
+
+def full_length(row: Row) -> Limit | None:
+    """Return what ends a hold that was made as long as it will be, None for one that is extended."""
+    return _FULL_LENGTH.get(row.kind) or (Limit.SEAT if row.window_id is not None else None)
+
+
+def is_kept(row: Row, now: int, policy: Policy) -> bool:
+    """Return whether the hold stays as it is: the run has its rights, nothing ends it, and it reaches far enough.
+
+    `row` is the run as `runs_store.one` and `runs_store.open_runs` have it.
+    """
+    if row.hold_state != HoldState.OPEN.value or not may_still_run(row) or row.preempt_at is not None:
+        return False
+    if unattended(row, now, policy) is not None:
+        return False
+    if full_length(row) is not None:
+        return bool(now < row.until_at - policy.stop_margin)
+    return bool(row.until_at - now >= policy.extend_below)
 
 
 def tell_of_end(transaction: Transaction, row: Row, ending: Extension, now: int) -> Extension:

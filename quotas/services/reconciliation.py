@@ -17,7 +17,16 @@ from quotas.domain.queue import DOOR as QUEUE
 from quotas.domain.reconciliation import Action, HeldRun, action
 from quotas.domain.runs import Limit, Outcome, RunKind, RunState
 from quotas.domain.schedules import FINAL, ExecutionState
-from quotas.services import admission, device_health, idleness, preemption, pressure, refunds, reservation_windows
+from quotas.services import (
+    admission,
+    device_health,
+    endings,
+    idleness,
+    preemption,
+    pressure,
+    refunds,
+    reservation_windows,
+)
 from quotas.services.admission import Ended
 from quotas.services.probes import Probes
 from quotas.store import audit
@@ -132,16 +141,18 @@ class Reconciler:
             doors = {name: runs_store.door(transaction, name) for name in ("hub", "batch")}
         current = {name: door.instance if door else None for name, door in doors.items()}
         there = _Known(listed, known, current)
-        endings: list[Ending] = []
-        for row in open_rows:
-            if row.kind == RunKind.SEATS.value:  # nothing that runs: it ends with its window
-                continue
-            todo = self._safely(row, there, now)
-            if isinstance(todo, Ending):
-                endings.append(todo)
+        # Of seats nothing runs: they end with their window.
+        todos = [(row, self._decided(row, there, now)) for row in open_rows if row.kind != RunKind.SEATS.value]
+        if listed is not None:
+            todos = self._seen(todos, now)
+        ending: list[Ending] = []
+        for row, todo in todos:
+            came_to = self._safely(todo, row, now)
+            if isinstance(came_to, Ending):
+                ending.append(came_to)
             else:
-                done[todo] += 1
-        done.update(_together(lambda ending: self._end(ending, now), endings))
+                done[came_to] += 1
+        done.update(_together(lambda each: self._end(each, now), ending))
         held = {row.id for row in open_rows}
         if listed is not None:
             strangers = [listed[run_id] for run_id in sorted(set(listed) - held)]
@@ -164,9 +175,42 @@ class Reconciler:
             log.exception("%s: not done in this round", part.__name__)
             return Counter(failed=1)
 
-    def _safely(self, row: Row, known: _Known, now: int) -> str | Ending:
+    def _seen(self, todos: list[tuple[Row, Action | None]], now: int) -> list[tuple[Row, Action | None]]:
+        """What runs was seen: all in one transaction, or each in its own where one of them is in the way."""
+        running = [row.id for row, todo in todos if todo is Action.EXTEND]
         try:
-            return self._one(row, known, now)
+            admission.seen_all(self.database, running, now)
+        except DatabaseAway:
+            raise
+        except Exception:
+            log.exception("not seen together: each is seen by itself")
+            return [(row, self._seen_alone(row, todo, now)) for row, todo in todos]
+        return todos
+
+    def _seen_alone(self, row: Row, todo: Action | None, now: int) -> Action | None:
+        if todo is not Action.EXTEND:
+            return todo
+        try:
+            admission.seen(self.database, row.id, now)
+        except DatabaseAway:
+            raise
+        except Exception:
+            log.exception("run %s: not looked at in this round", row.id)
+            return None
+        return todo
+
+    def _decided(self, row: Row, known: _Known, now: int) -> Action | None:
+        try:
+            return self._decide(row, known, now)
+        except Exception:
+            log.exception("run %s: not looked at in this round", row.id)
+            return None
+
+    def _safely(self, todo: Action | None, row: Row, now: int) -> str | Ending:
+        if todo is None:
+            return "failed"
+        try:
+            return self._carry_out(todo, row, now)
         except BackendAway as away:
             log.warning("run %s: the backend is away: %s", row.id, away)
             return "away"
@@ -176,9 +220,10 @@ class Reconciler:
             log.exception("run %s: not looked at in this round", row.id)
             return "failed"
 
-    def _one(self, row: Row, known: _Known, now: int) -> str | Ending:
+    def _decide(self, row: Row, known: _Known, now: int) -> Action:
+        """Return what is to be done about the run; where the backend does not answer, its hold is extended."""
         if known.listed is None:
-            return self._extend(row, now)
+            return Action.EXTEND
         seen = known.listed.get(row.id)
         door = known.doors["hub" if row.kind == RunKind.NOTEBOOK.value else "batch"]
         held = HeldRun(
@@ -199,11 +244,10 @@ class Reconciler:
             todo = Action.EXTEND
         elif todo is not Action.STOP_STRAY:
             self.suspects.pop(row.id, None)
-        return self._carry_out(todo, row, now)
+        return todo
 
     def _carry_out(self, todo: Action, row: Row, now: int) -> str | Ending:
         if todo is Action.EXTEND:
-            admission.seen(self.database, row.id, now)
             return self._extend(row, now)
         if todo is Action.STOP_STRAY:
             return Ending(row, Outcome.STRAY, todo.value)
@@ -217,6 +261,8 @@ class Reconciler:
         return todo.value
 
     def _extend(self, row: Row, now: int) -> str | Ending:
+        if endings.is_kept(row, now, self.policy):  # as most are, most of the time: nothing is to be written
+            return Standing.KEPT.value
         extension = admission.extend(self.database, row.id, now, self.policy)
         if extension.standing is Standing.ENDING and extension.stop_at is not None and extension.stop_at <= now:
             return Ending(row, _OUTCOMES.get(extension.limit, Outcome.LIMIT), "stopped")
