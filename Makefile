@@ -44,7 +44,7 @@ gpu-check: setup ## Show all of it on this machine's own GPUs (BACKEND, ARGS="--
 	@$(ensure_image)
 	@$(PYTHON_BIN)/mudeung gpu-check --backend $(BACKEND) $(ARGS)
 
-test: setup ## Run the tests (ARGS="-k word" for some of them, JOBS=2 for two lanes of them at a time)
+test: setup ## Run the tests (ARGS="-k word" for some of them, JOBS=3 for three lanes of them at a time)
 	@$(PYTHON_BIN)/pytest $(if $(JOBS),--numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder) $(ARGS)
 
 nightly: setup ## Walk far: 20,000 random walks over the engine on each database (hours)

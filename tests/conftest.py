@@ -3,7 +3,7 @@
 With ``MUDEUNG_REQUIRE=docker`` in the environment a test marked `docker` that skips itself is a failure: where an
 engine and an image are at hand, nothing may be left out in silence. So it is with `postgresql`.
 
-``make test JOBS=2`` runs two folders side by side, each folder's tests in order.
+``make test JOBS=3`` runs two folders side by side, each folder's tests in order.
 """
 
 from __future__ import annotations

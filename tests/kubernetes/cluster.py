@@ -25,7 +25,7 @@ from quotas.domain.profiles import Profile
 from quotas.domain.runs import RunKind, new_run_id
 from quotas.domain.terms_kubernetes import Site
 
-IMAGE = os.environ.get("MUDEUNG_TEST_CLUSTER_IMAGE", "debian-python:bookworm")
+IMAGE = os.environ.get("MUDEUNG_TEST_CLUSTER_IMAGE", "python:3.12-slim")
 """An image with Python that the cluster has, or can get."""
 MIB = 2**20
 TINY = Profile("cpu-small", "CPU 소형", "Small CPU", IMAGE, 20, 64 * MIB, 256 * MIB)
