@@ -12,6 +12,8 @@ ARGS ?=
 JOBS ?=
 LOAD ?=
 UV_VERSION := 0.13
+# The version that the chart takes when its values name none.
+CHART_VERSION = $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}/\1/p' helm/mudeung/Chart.yaml)
 
 # A lock names versions and hashes for every system and Python from 3.11 on, and no package index.
 COMPILE = $(PYTHON_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -65,7 +67,8 @@ image: ## Build the notebook image (BASE: the image it stands on)
 	docker build --file images/notebook/Dockerfile --build-arg BASE=$(BASE) --tag $(IMAGE) $(ARGS) .
 
 platform-image: ## Build the image of the platform's own programs, for a cluster (BASE)
-	docker build --file images/platform/Dockerfile --build-arg BASE=$(BASE) --tag mudeung/platform:latest $(ARGS) .
+	docker build --file images/platform/Dockerfile --build-arg BASE=$(BASE) \
+		--tag mudeung/platform:latest --tag mudeung/platform:$(CHART_VERSION) $(ARGS) .
 
 postgresql-image: ## Build a small PostgreSQL image, for evaluation on a cluster without a registry (BASE: Debian)
 	docker build --file images/postgresql/Dockerfile --build-arg BASE=$(BASE) --tag mudeung/postgresql:latest $(ARGS) .
