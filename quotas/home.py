@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -30,6 +31,18 @@ SECRETS = ("proxy_token", "reconciler_token", "portal_token", "idleness_token", 
 LOGIN_SECRETS = ("oidc_client_secret", "auth_state_key")
 """What the hub needs besides where people log in at an identity provider; the first one is made there."""
 HUB_DATABASE = "jupyterhub.sqlite"
+
+
+def _keep(path: Path, text: str) -> None:
+    """The file is there, whole. Of two programs that make it at the same moment one does; both read the same."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(part, path)
+    finally:
+        part.unlink()
 
 
 @dataclass(frozen=True)
@@ -150,9 +163,7 @@ class Home:
             return given
         path = self.hub / f"{name}.secret"
         if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32))
+            _keep(path, secrets.token_hex(32))
         return path.read_text()
 
     def entrusted(self, name: str) -> str:

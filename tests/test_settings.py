@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from quotas.backends.kubernetes import KubernetesBackend
 from quotas.domain.policy import Policy
 from quotas.domain.terms_kubernetes_projects import Reach
-from quotas.home import open_home
+from quotas.home import Home, open_home
 from quotas.settings import CLUSTER_SLOTS, FILE_NAME, Settings, SettingsError, read
 
 
@@ -108,3 +110,18 @@ def test_how_many_servers_start_at_once_follows_from_the_machine_or_from_the_clu
     assert Settings().slots() == (os.cpu_count() or 1) + 2
     assert Settings(backend="kubernetes").slots() == CLUSTER_SLOTS
     assert Settings(backend="kubernetes", start_slots=3).slots() == 3
+
+
+def test_programs_that_start_together_have_the_same_secret(tmp_path: Path) -> None:
+    for number in range(30):
+        home = open_home(tmp_path / str(number))
+        together = Barrier(8)
+
+        def secret(_: int, home: Home = home, together: Barrier = together) -> str:
+            together.wait(10)
+            return home.secret("session_key")
+
+        with ThreadPoolExecutor(8) as threads:
+            (found,) = set(threads.map(secret, range(8)))
+        assert len(found) == 64
+        assert [each.name for each in home.hub.iterdir() if "session_key" in each.name] == ["session_key.secret"]

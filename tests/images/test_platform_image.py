@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
@@ -111,12 +112,18 @@ def test_without_its_secrets_a_program_says_which_is_missing(container: Containe
         assert f"the secret {secret} cannot be read" in printed
 
 
+def canonical(pinned: str) -> str:
+    """Return `name==version` with the name as every index writes it."""
+    name, _, version = pinned.partition("==")
+    return f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}"
+
+
 def test_what_is_in_it_is_what_the_locks_name(container: Container) -> None:
     code, printed = run(container, "python -m pip freeze --exclude-editable")
     assert code == 0, printed
     lock = (ROOT / "images" / "platform" / "requirements.lock").read_text(encoding="utf-8")
-    locked = {line.split(" ")[0].lower() for line in lock.splitlines() if "==" in line and not line.startswith(" ")}
-    names = {each.lower().replace("_", "-") for each in printed.split() if "==" in each}
+    locked = {canonical(line.split(" ")[0]) for line in lock.splitlines() if "==" in line and not line.startswith(" ")}
+    names = {canonical(each) for each in printed.split() if "==" in each}
     assert names <= locked
     package = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
     wanted = package["node_modules/configurable-http-proxy"]["version"]
