@@ -207,13 +207,16 @@ class Home:
             return dict(CLUSTER_PORTS)
         path = self.hub / "ports.json"
         if path.exists():
-            known = json.loads(path.read_text())
+            known = _read_ports(path)
             if set(known) == set(PORTS):
-                return {str(name): int(port) for name, port in known.items()}
-        ports = free_ports(len(PORTS))
-        chosen = dict(zip(PORTS, ports, strict=True))
-        path.write_text(json.dumps(chosen))
-        return chosen
+                return known
+            path.unlink(missing_ok=True)  # an older one, with ports of other names
+        _keep(path, json.dumps(dict(zip(PORTS, free_ports(len(PORTS)), strict=True))))
+        return _read_ports(path)
+
+
+def _read_ports(path: Path) -> dict[str, int]:
+    return {str(name): int(port) for name, port in json.loads(path.read_text()).items()}
 
 
 def open_home(path: Path, **overrides: object) -> Home:

@@ -112,16 +112,16 @@ def test_how_many_servers_start_at_once_follows_from_the_machine_or_from_the_clu
     assert Settings(backend="kubernetes", start_slots=3).slots() == 3
 
 
-def test_programs_that_start_together_have_the_same_secret(tmp_path: Path) -> None:
+def test_programs_that_start_together_have_the_same_secret_and_ports(tmp_path: Path) -> None:
     for number in range(30):
         home = open_home(tmp_path / str(number))
         together = Barrier(8)
 
-        def secret(_: int, home: Home = home, together: Barrier = together) -> str:
+        def begin(_: int, home: Home = home, together: Barrier = together) -> tuple[str, str]:
             together.wait(10)
-            return home.secret("session_key")
+            return home.secret("session_key"), home.portal_url()
 
         with ThreadPoolExecutor(8) as threads:
-            (found,) = set(threads.map(secret, range(8)))
+            ((found, _),) = set(threads.map(begin, range(8)))
         assert len(found) == 64
         assert [each.name for each in home.hub.iterdir() if "session_key" in each.name] == ["session_key.secret"]
