@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quotas.home import from_environment
 from spawners.door import open_door
+from spawners.hub_database import hub_database
 from spawners.language import TEMPLATES
 from spawners.login import LedgerAuthenticator
 from spawners.pages import template_vars
@@ -24,7 +25,7 @@ host = f"[{settings.host}]" if ":" in settings.host else settings.host
 c.JupyterHub.bind_url = f"http://{host}:{settings.port}"
 c.JupyterHub.hub_bind_url = hub_bind_url(home)
 c.JupyterHub.hub_connect_url = address
-c.JupyterHub.db_url = home.hub_database_url()
+c.JupyterHub.db_url = hub_database(home)
 c.JupyterHub.upgrade_db = True
 if home.in_cluster:
     c.JupyterHub.cookie_secret = bytes.fromhex(home.secret("cookie_secret"))

@@ -18,7 +18,17 @@ from typing import Any
 from quotas.backends.kubernetes_api import STRATEGIC, Api, ApiRefused, Gone, Object
 from quotas.backends.kubernetes_jobs import finished, seen_of_job
 from quotas.backends.kubernetes_projects import Projects
-from quotas.backends.kubernetes_seen import instant, is_over, own, run_of, seen_of, trouble, vanished
+from quotas.backends.kubernetes_seen import (
+    instant,
+    is_let_go,
+    is_of_job,
+    is_over,
+    own,
+    run_of,
+    seen_of,
+    trouble,
+    vanished,
+)
 from quotas.backends.kubernetes_watch import Followed
 from quotas.backends.port import BackendAway
 from quotas.domain.launch import RUN_LABEL, Launch, Seen
@@ -47,6 +57,8 @@ COUNTINGS = 14
 """How often is tried what the cluster refuses until it has counted a new quota, all together for about 20 seconds: a
 cluster in which many projects begin at once takes its time."""
 LONGEST_PAUSE_SECONDS = 2.0
+LOOK_SECONDS = 1.0
+"""How often a run that is being ended is looked at, beside what the watch hears of it."""
 CLEARED_AWAY = b"unable to retrieve container logs for "
 """What a machine says in place of a log that it has no more."""
 TAIL_BYTES = 64 * 2**10
@@ -144,7 +156,7 @@ class KubernetesBackend:
         A pod whose machine is lost counts as ended, and is deleted without its word.
         """
         # Without its Job nothing makes another pod; the one that there is stays, as it is to be asked how it ended.
-        for job in self.jobs.list(run_id):
+        for job in self._jobs_of(run_id):
             if not finished(job) and "deletionTimestamp" not in job["metadata"]:
                 self.api.delete(_path(job, "/apis/batch/v1", "jobs"), propagationPolicy="Orphan")
         changed = threading.Event()
@@ -158,8 +170,8 @@ class KubernetesBackend:
         asked: set[str] = set()
         pause = 0.1
         while True:
-            pods = self.pods.list(run_id)
             changed.clear()
+            pods = self.pods.list(run_id)
             left = [pod for pod in pods if not is_over(pod, time.time())]
             if not left:
                 return pods
@@ -174,12 +186,26 @@ class KubernetesBackend:
                     self._give_up_if_lost(pod)
             if time.monotonic() > deadline:
                 raise BackendAway(f"kubernetes: the pod of {run_id} does not end")
-            changed.wait(pause)
-            pause = min(pause * 1.5, 1.0)
+            self._until_heard_of_the_end(run_id, changed, LOOK_SECONDS if self.pods.fresh() else pause)
+            pause = min(pause * 1.5, LOOK_SECONDS)
+
+    def _until_heard_of_the_end(self, run_id: str, changed: threading.Event, seconds: float) -> None:
+        """The watch has heard that the run's pod has ended, or the time is over; what else it hears asks nothing."""
+        until = time.monotonic() + seconds
+        while changed.wait(max(until - time.monotonic(), 0)):
+            changed.clear()
+            known = self.pods.of(run_id)
+            if known is None or is_over(known, time.time()):
+                return
+
+    def _jobs_of(self, run_id: str) -> list[Object]:
+        """Return the run's Job, where it can have one: the pod of a server is nobody's."""
+        known = self.pods.of(run_id)
+        return self.jobs.list(run_id) if known is None or is_of_job(known) else []
 
     def remove(self, run_id: str) -> None:
         """Forget an ended run: its pod and its Job are gone. Raises ValueError for a running one."""
-        pods, jobs = self.pods.list(run_id), self.jobs.list(run_id)
+        pods, jobs = self.pods.list(run_id), self._jobs_of(run_id)
         now = time.time()
         if not is_over(own(pods, now), now) if pods else any(not finished(job) for job in jobs):
             raise ValueError(f"run {run_id} is running")
@@ -187,7 +213,8 @@ class KubernetesBackend:
             self.api.delete(_path(job, "/apis/batch/v1", "jobs"), propagationPolicy="Background")
         for pod in pods:
             path = _path(pod, "/api/v1", "pods")
-            self.api.delete(path, gracePeriodSeconds=0, preconditions={"uid": pod["metadata"]["uid"]})
+            if not is_let_go(pod):
+                self.api.delete(path, gracePeriodSeconds=0, preconditions={"uid": pod["metadata"]["uid"]})
             with contextlib.suppress(Gone):
                 self.api.patch(path, {"metadata": {"$deleteFromPrimitiveList/finalizers": [FINALIZER]}}, STRATEGIC)
         self.pods.forget(run_id)

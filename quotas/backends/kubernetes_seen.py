@@ -103,6 +103,16 @@ def is_over(pod: Object, now: float) -> bool:
     return seen is None or not seen.running
 
 
+def is_of_job(pod: Object) -> bool:
+    """Return whether the run's pod was made by a Job, which gives it a name of its own."""
+    return bool(pod["metadata"]["name"] != pod_name(str(run_of(pod))))
+
+
+def is_let_go(pod: Object) -> bool:
+    """Return whether the pod is deleted and its machine has nothing of it any more: only a finalizer keeps it."""
+    return "deletionTimestamp" in pod["metadata"] and pod["metadata"].get("deletionGracePeriodSeconds") == 0
+
+
 def own(found: Iterable[Known], now: float) -> Known:
     """Return which of a run's pods, of which there is one at least, tells of it: the first that ended, or the newest.
 

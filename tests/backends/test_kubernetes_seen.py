@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from quotas.backends.kubernetes_jobs import seen_of_job
-from quotas.backends.kubernetes_seen import instant, seen_of, trouble, vanished
+from quotas.backends.kubernetes_seen import instant, is_let_go, is_of_job, seen_of, trouble, vanished
 from quotas.domain.launch import Seen
 
 RUN = "019aa0c5-6c00-7000-8000-000000000001"
@@ -121,3 +121,20 @@ def test_why_a_pod_does_not_come_to_run() -> None:
 def test_the_beginning_of_all_time_is_never() -> None:
     assert (instant("1970-01-01T00:00:00Z"), instant(None), instant("")) == (None, None, None)
     assert instant("2026-03-01T00:00:00.5Z") == AT + 0.5
+
+
+def test_a_pod_of_a_job_is_known_by_its_name() -> None:
+    assert not is_of_job(pod(RUNNING))
+    assert is_of_job(pod(RUNNING, name=f"mudeung-{RUN}-x7k2p"))
+
+
+@pytest.mark.parametrize(
+    ("deleted", "let_go"),
+    [
+        ({}, False),
+        ({"deletionTimestamp": ENDED, "deletionGracePeriodSeconds": 10}, False),
+        ({"deletionTimestamp": ENDED, "deletionGracePeriodSeconds": 0}, True),
+    ],
+)
+def test_a_deleted_pod_is_let_go_once_its_machine_has_nothing_of_it(deleted: dict[str, Any], let_go: bool) -> None:
+    assert is_let_go(pod(done(0), **deleted)) is let_go
