@@ -52,6 +52,7 @@ class Visit:
         if switch.count():
             switch.click()
         expect(self.page.locator("html")).to_have_attribute("lang", language)
+        self.page.wait_for_load_state()  # the new page's first line is there before its end
 
     def start(self, profile: str = "cpu-small") -> None:
         self.go(f"/hub/spawn/{PERSON}/{PROJECT}")
