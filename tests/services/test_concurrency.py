@@ -8,9 +8,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from threading import Barrier
 from typing import Any
 
@@ -129,6 +129,21 @@ def worker(centre: Centre, what: str, now: int, *people: str) -> subprocess.Pope
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+@contextmanager
+def workers(centre: Centre, what: str, parts: Sequence[Sequence[str]]) -> Iterator[list[subprocess.Popen[str]]]:
+    """Yield a process that is ready for each part of the people; none of them runs afterwards."""
+    processes = [worker(centre, what, NOW, *people) for people in parts]
+    try:
+        for process in processes:
+            wait_until_ready(process)
+        yield processes
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+                process.communicate(timeout=60)
+
+
 def begin(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     process.stdin.write("go\n")
@@ -150,24 +165,22 @@ class TestTheLastGpuHour:
             centre.member("vision", name)
         centre.phase(200, START + 1)
         allocation = centre.award("vision", 3600 * GPU_GFLOPS)
-        processes = [worker(centre, "rounds", NOW, *everybody[number::4]) for number in range(4)]
-        for process in processes:
-            wait_until_ready(process)
-        for number in range(ROUNDS):
+        with workers(centre, "rounds", [everybody[number::4] for number in range(4)]) as processes:
+            for number in range(ROUNDS):
+                for process in processes:
+                    begin(process)
+                told = [line.split() for process in processes for line in answered(process)]
+                assert len(told) == len(everybody)
+                assert Counter(word for word, _ in told) == {"admitted": 2, "refused": 198}
+                assert {code for word, code in told if word == "refused"} == {Code.BUDGET_SHORT.value}
+                assert centre.balances(allocation)["held"] == 3600 * GPU_GFLOPS
+                assert centre.balances(allocation)["available"] == 0
+                if number % 10 == 0:
+                    assert check.findings(centre.database, NOW) == []
+                for run_id in (run_id for word, run_id in told if word == "admitted"):
+                    centre.settle(run_id, None, None)
             for process in processes:
-                begin(process)
-            told = [line.split() for process in processes for line in answered(process)]
-            assert len(told) == len(everybody)
-            assert Counter(word for word, _ in told) == {"admitted": 2, "refused": 198}
-            assert {code for word, code in told if word == "refused"} == {Code.BUDGET_SHORT.value}
-            assert centre.balances(allocation)["held"] == 3600 * GPU_GFLOPS
-            assert centre.balances(allocation)["available"] == 0
-            if number % 10 == 0:
-                assert check.findings(centre.database, NOW) == []
-            for run_id in (run_id for word, run_id in told if word == "admitted"):
-                centre.settle(run_id, None, None)
-        for process in processes:
-            process.communicate(timeout=60)
+                process.communicate(timeout=60)
         assert check.findings(centre.database, NOW) == []
         assert centre.count(charges) == 0
 
@@ -181,12 +194,10 @@ def answered(process: subprocess.Popen[str]) -> list[str]:
 class TestProcesses:
     def test_of_the_last_budget_exactly_what_fits(self, crowd: Centre) -> None:
         crowd.award("vision", FIRST_HOLDS)
-        processes = [worker(crowd, "ask", NOW, *PEOPLE[number::8]) for number in range(8)]
-        for process in processes:
-            wait_until_ready(process)
-        for process in processes:
-            begin(process)
-        lines = [line.split() for process in processes for line in process.communicate(timeout=60)[0].splitlines()]
+        with workers(crowd, "ask", [PEOPLE[number::8] for number in range(8)]) as processes:
+            for process in processes:
+                begin(process)
+            lines = [line.split() for process in processes for line in process.communicate(timeout=60)[0].splitlines()]
         assert [process.returncode for process in processes] == [0] * 8
         told = Counter(line[0] if line[0] == "admitted" else line[1] for line in lines)
         assert told == {"admitted": FITTING, Code.BUDGET_SHORT.value: len(PEOPLE) - FITTING}

@@ -73,11 +73,7 @@ class Storm:
         if seed < 0.92:
             return self._scrub
         device = self.draw.choice(list(self.machine.devices))
-        kind = EventKind.BACK if self.away else EventKind.LOST
-        if self.away:
-            device = self.draw.choice(sorted(self.away))
-        (self.away.discard if self.away else self.away.add)(device)
-        return lambda: self._befalls(device, kind)
+        return lambda: self._befalls(device)
 
     def _start(self, person: str, profile: str, *, crashes: bool) -> Callable[[], str]:
         asked = request(person=person, profile=profile)
@@ -124,8 +120,12 @@ class Storm:
             self.machine.report(self.now, cleaned=tuple(Cleaned(each, float(self.now)) for each in asked))
         return "scrub"
 
-    def _befalls(self, device: str, kind: EventKind) -> str:
+    def _befalls(self, device: str) -> str:
+        """The one that is lost is back, or else this one is lost."""
         with self.lock:
+            back = min(self.away, default=None)
+            device, kind = (device, EventKind.LOST) if back is None else (back, EventKind.BACK)
+            (self.away.add if back is None else self.away.discard)(device)
             self.machine.report(self.now, events=(DeviceEvent(device, float(self.now), kind),))
         return kind.value
 
@@ -134,8 +134,8 @@ class Storm:
         self.now += 7
         for run_id in self.open_runs:
             self._stop(run_id, crashes=False)()
-        for device in sorted(self.away):
-            self._befalls(device, EventKind.BACK)
+        while self.away:
+            self._befalls("")
         self._scrub()
 
 
