@@ -79,7 +79,7 @@ status:
 The machines stay; all else that the measurement makes on the cluster is gone when it ends. Namespaces and volumes are
 made before, as those of people and projects that have been there for a while; the fair share of the API server holds
 for both hubs, and neither limits its own calls. Each hub keeps its state in a file of SQLite as it does by itself: ours
-with a write-ahead log, as a commit in the hub's one thread then waits for the disk once.
+with a write-ahead log, as a commit in the hub's one thread then waits less for the disk.
 """,
 }
 """What someone needs to know to measure it for themselves."""

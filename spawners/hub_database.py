@@ -8,16 +8,15 @@ import sqlite3
 from sqlalchemy.engine import make_url
 
 from quotas.home import Home
-
-BUSY_SECONDS = 15
+from quotas.store.drivers import BUSY_SECONDS
 
 
 def hub_database(home: Home) -> str:
     """Return the SQLAlchemy URL of the hub's database; one in a file of SQLite keeps a write-ahead log from now on.
 
     The hub commits several times in each start, in its event loop, and everybody waits for the disk meanwhile. With a
-    log a commit is as durable as before and waits once, without one three times (`python -m bench.kubernetes`). The
-    file itself remembers the mode. Raises SettingsError.
+    log a commit is as durable as before and waits for one file, without one for a journal, the file and their folder.
+    The file itself remembers the mode. Raises SettingsError.
     """
     url = home.hub_database_url()
     parsed = make_url(url)

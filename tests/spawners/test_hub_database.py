@@ -1,4 +1,4 @@
-"""The hub's own database: in a file of SQLite a commit waits for the disk once."""
+"""The hub's own database: a file of SQLite keeps a write-ahead log, and what is in it."""
 
 from __future__ import annotations
 
